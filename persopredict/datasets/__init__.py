@@ -1,0 +1,17 @@
+"""Real and made logs: The Complete Journey, a made shop whose truth is known, and small logs of other trades."""
+
+from persopredict.datasets.journey import complete_journey_sources, complete_journey_tables
+from persopredict.datasets.made import MadeFiles, MadeLog, made_log, made_log_parquet
+from persopredict.datasets.shop import Channel, Shop, Stream
+
+__all__ = [
+    "Channel",
+    "MadeFiles",
+    "MadeLog",
+    "Shop",
+    "Stream",
+    "complete_journey_sources",
+    "complete_journey_tables",
+    "made_log",
+    "made_log_parquet",
+]

@@ -1,0 +1,1 @@
+"""Engines compute; nothing else in the library touches one. `expressions` builds SQL, `base` is the contract, `duckdb` the embedded engine."""

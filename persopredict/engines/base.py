@@ -1,0 +1,70 @@
+"""What every engine promises: it runs named steps, each one SQL query, and gives back rows or Arrow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from sqlglot import exp
+
+from persopredict.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A query with a name that means something: it becomes a table of that name, and the name appears in errors."""
+
+    name: str
+    query: exp.Query
+
+    def sql(self, dialect: str, *, pretty: bool = True) -> str:
+        """The query's text in an engine's dialect."""
+        return self.query.sql(dialect=dialect, pretty=pretty)
+
+
+class Engine(ABC):
+    """Runs steps. Subclasses touch the database; nobody else does."""
+
+    dialect: ClassVar[str]
+
+    @abstractmethod
+    def describe(self, source: Any, *, link: Any, name: str) -> dict[str, str]:
+        """Make a source readable as the view `name`; its columns with the engine's type names."""
+
+    @abstractmethod
+    def create(self, step: Step) -> None:
+        """Run the step and keep its result as a table of the step's name, replacing it."""
+
+    @abstractmethod
+    def view(self, step: Step) -> None:
+        """Make the step's query readable under its name, computed anew at each read."""
+
+    @abstractmethod
+    def read_naive_times_in(self, timezone: str) -> None:
+        """From now on, times without an offset are read in this zone."""
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Drop a table that `create` made."""
+
+    @abstractmethod
+    def load(self, name: str, rows: pa.Table) -> None:
+        """Keep an Arrow table as a table."""
+
+    @abstractmethod
+    def rows(self, step: Step) -> list[tuple[Any, ...]]:
+        """The step's result, for results that are small."""
+
+    @abstractmethod
+    def batches(self, step: Step, size: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """The step's result in Arrow batches of at most `size` rows."""
+
+    def arrow(self, step: Step) -> pa.Table:
+        """The step's result as one Arrow table."""
+        batches = list(self.batches(step))
+        if not batches:
+            raise EngineError(step.name, step.sql(self.dialect), "no schema came back")
+        return pa.Table.from_batches(batches)

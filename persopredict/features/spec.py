@@ -1,0 +1,235 @@
+"""What a feature is: a plain value from a closed set of aggregates, computed over one customer's events before a cutoff.
+
+A `Feature` knows nothing of engines. `plan` turns a set of them into SQL steps; the names derive from the values, so that they are the
+same in every release, and a model trained last year still finds its columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from persopredict import conditions
+from persopredict.errors import Problem, SpecificationError, did_you_mean
+from persopredict.times import Duration
+
+#: Columns derived from `event_at` in the log's time zone: local day number, hour 0-23, ISO weekday 1-7.
+CALENDAR = ("day", "hour", "weekday")
+NUMERIC = ("quantity", "value", "hour", "weekday")
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One member of the closed set: how many columns it takes, and what it measures in words."""
+
+    columns: tuple[int, ...]
+    numeric: bool
+    meaning: str
+
+
+#: The closed set. "Undefined" always means: the feature takes its fallback.
+AGGREGATES: Mapping[str, Aggregate] = {
+    "count": Aggregate((0,), False, "number of events; undefined if none"),
+    "sum": Aggregate((1,), True, "sum of the column; undefined if it is null throughout"),
+    "mean": Aggregate((1,), True, "mean of the column's values"),
+    "min": Aggregate((1,), True, "smallest value"),
+    "max": Aggregate((1,), True, "largest value"),
+    "std": Aggregate((1,), True, "sample standard deviation; undefined below two values"),
+    "distinct": Aggregate((1,), False, "number of distinct values, nulls apart; undefined if none"),
+    "share": Aggregate((0, 1), True, "events (or sum of the column) that satisfy `where`, over all in the window"),
+    "ratio": Aggregate((2,), False, "sum of the first column over the second's sum, or over its number of distinct values if it is text"),
+    "trend": Aggregate((0, 1), True, "(recent half - earlier half) / whole, of events or of the column's sum; -1 to 1; needs a window"),
+    "recency": Aggregate((0,), False, "days since the last event"),
+    "tenure": Aggregate((0,), False, "days since the first event"),
+    "gap_mean": Aggregate((0,), False, "mean days between consecutive active days; undefined below two"),
+    "gap_std": Aggregate((0,), False, "sample standard deviation of those gaps; undefined below two gaps"),
+    "overdue": Aggregate((0,), False, "days since the last active day over the mean gap"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature: an aggregate of a customer's events in ``[cutoff - window, cutoff)`` that were known before the cutoff.
+
+    Parameters
+    ----------
+    aggregate : one of `AGGREGATES`.
+    column : column of the common model (`value`, `item_id`, `day`, ...); a pair for ``ratio``; None where none is needed.
+    window : duration like ``"28d"``; None is all time.
+    where : condition over the common model; None is every event.
+    fallback : the value where the aggregate is undefined; mandatory, None keeps it null.
+    name : ``[a-z0-9_]``, at most 63 bytes; derived from the rest by default.
+    label : words for people; derived by default.
+
+    Raises
+    ------
+    SpecificationError : with every problem of the specification.
+
+    >>> Feature("sum", "value", window="4w", where="channel = 'web'", fallback=0).name
+    'sum_value_channel_web_28d'
+    >>> Feature("sum", window="4 weeks", fallback=0)
+    Traceback (most recent call last):
+    persopredict.errors.SpecificationError: Feature('sum') is wrong:
+      - error feature_window: '4 weeks' is not a duration; write <int>h, <int>d or <int>w, like '28d'.
+      - error feature_column: sum takes 1 column, got 0.
+    """
+
+    aggregate: str
+    column: str | tuple[str, str] | None = None
+    window: Duration | None = field(default=None, kw_only=True)
+    where: str | None = field(default=None, kw_only=True)
+    fallback: float | None = field(kw_only=True)
+    name: str = field(default="", kw_only=True)
+    label: str = field(default="", kw_only=True, compare=False)
+
+    def __init__(
+        self,
+        aggregate: str,
+        column: str | Sequence[str] | None = None,
+        *,
+        window: str | Duration | None = None,
+        where: str | None = None,
+        fallback: float | None,
+        name: str | None = None,
+        label: str | None = None,
+    ) -> None:
+        problems: list[Problem] = []
+        length, condition = None, None
+        try:
+            length = None if window is None else Duration.parse(window)
+        except SpecificationError as error:
+            problems.append(Problem("feature_window", str(error)))
+        try:
+            condition = conditions.canonical(where)
+        except SpecificationError as error:
+            problems.append(Problem("feature_where", str(error)))
+        names = () if column is None else (column,) if isinstance(column, str) else tuple(column)
+        problems += _shape_problems(aggregate, names, window, fallback)
+        if problems:
+            raise SpecificationError(f"Feature({aggregate!r}) is wrong", problems)
+        assign = object.__setattr__
+        assign(self, "aggregate", aggregate)
+        assign(self, "column", None if not names else names[0] if len(names) == 1 else names)
+        assign(self, "window", length)
+        assign(self, "where", condition)
+        assign(self, "fallback", None if fallback is None else float(fallback))
+        assign(self, "name", name or derived_name(self))
+        assign(self, "label", label or derived_label(self))
+        if not re.fullmatch(r"[a-z0-9_]{1,63}", self.name):
+            problem = Problem("feature_name", f"name {self.name!r} must be [a-z0-9_], at most 63 bytes")
+            raise SpecificationError(f"Feature({aggregate!r}) is wrong", [problem])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads, those of the condition apart."""
+        return () if self.column is None else (self.column,) if isinstance(self.column, str) else self.column
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `from_dict` reads it back.
+
+        >>> f = Feature("recency", where="event = 'purchase'", fallback=None)
+        >>> Feature.from_dict(f.to_dict()) == f
+        True
+        """
+        return {
+            "aggregate": self.aggregate,
+            "column": list(self.column) if isinstance(self.column, tuple) else self.column,
+            "window": None if self.window is None else str(self.window),
+            "where": self.where,
+            "fallback": self.fallback,
+            "name": self.name,
+            "label": self.label,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Feature:
+        """The feature that `to_dict` wrote."""
+        return cls(**values)
+
+
+def _shape_problems(aggregate: str, names: tuple[str, ...], window: object, fallback: object) -> list[Problem]:
+    known = AGGREGATES.get(aggregate)
+    if known is None:
+        return [Problem("feature_aggregate", f"no aggregate {aggregate!r}; {did_you_mean(str(aggregate), AGGREGATES)}")]
+    problems = []
+    if len(names) not in known.columns:
+        wanted = " or ".join(str(number) for number in known.columns)
+        problems.append(Problem("feature_column", f"{aggregate} takes {wanted} column{'' if wanted == '1' else 's'}, got {len(names)}"))
+    if aggregate == "trend" and window is None:
+        problems.append(Problem("feature_window", "trend compares the halves of a window and needs one"))
+    if fallback is not None and not isinstance(fallback, int | float):
+        problems.append(Problem("feature_fallback", f"fallback must be a number or None, got {fallback!r}"))
+    return problems
+
+
+def derived_name(feature: Feature) -> str:
+    """The name from aggregate, columns, condition and window; a long one is cut and made unique by a digest."""
+    parts = [feature.aggregate, *feature.columns]
+    if feature.where:
+        parts.append(conditions.slug(feature.where))
+    parts.append(str(feature.window) if feature.window else "all")
+    name = re.sub(r"[^a-z0-9_]+", "_", "_".join(parts).lower())
+    if len(name) <= 63:
+        return name
+    digest = hashlib.md5(name.encode() + repr(feature.where).encode(), usedforsecurity=False).hexdigest()[:8]
+    return f"{name[:54].rstrip('_')}_{digest}"
+
+
+_LABELS = {
+    "count": "number of {events}",
+    "sum": "total {column} of {events}",
+    "mean": "mean {column} of {events}",
+    "min": "smallest {column} of {events}",
+    "max": "largest {column} of {events}",
+    "std": "spread of {column} of {events}",
+    "distinct": "distinct {column} in {events}",
+    "share": "share of {events}",
+    "ratio": "{column} of {events}",
+    "trend": "recent half against earlier half, {column} of {events}",
+    "recency": "days since the last of {events}",
+    "tenure": "days since the first of {events}",
+    "gap_mean": "usual days between {events}",
+    "gap_std": "spread of the days between {events}",
+    "overdue": "days since the last of {events}, against the usual gap",
+}
+
+
+def derived_label(feature: Feature) -> str:
+    """Plain words for the feature.
+
+    >>> Feature("count", where="event = 'purchase'", window="28d", fallback=0).label
+    'number of purchase events, last 28 days'
+    """
+    named = conditions.literals(feature.where, "event")
+    only_event = feature.where is not None and conditions.columns(feature.where) == {"event"}
+    events = f"{' and '.join(sorted(named))} events" if only_event and named else f"events with {feature.where}" if feature.where else "events"
+    column = " per ".join(name.replace("_id", "").replace("_", " ") for name in feature.columns)
+    text = _LABELS[feature.aggregate].format(events=events, column="active days" if column == "day" else column or "count")
+    if feature.window is None:
+        return text
+    return f"{text}, last {feature.window.days} days" if not feature.window.hours else f"{text}, last {feature.window.hours} hours"
+
+
+def check_features(features: Sequence[Feature], available: Sequence[str], numeric: Sequence[str]) -> list[Problem]:
+    """Every problem of a set of features on a log with the columns `available`, of which `numeric` hold numbers."""
+    problems = []
+    seen: dict[str, Feature] = {}
+    for feature in features:
+        if feature.name in seen:
+            same = "the same feature twice" if seen[feature.name] == feature else "two features; give one a name"
+            problems.append(Problem("feature_name", f"{feature.name!r} names {same}"))
+        seen[feature.name] = feature
+        for column in feature.columns:
+            if column not in available:
+                problems.append(Problem("feature_column", f"{feature.name}: no column {column!r}; {did_you_mean(column, available)}"))
+        numbers = feature.columns[:1] if feature.aggregate == "ratio" else feature.columns if AGGREGATES[feature.aggregate].numeric else ()
+        problems += [
+            Problem("feature_column", f"{feature.name}: {feature.aggregate} needs numbers, {column!r} holds text")
+            for column in numbers
+            if column in available and column not in numeric
+        ]
+        problems += [Problem("feature_where", f"{feature.name}: {text}") for text in conditions.unknown_columns(feature.where, available)]
+    return problems

@@ -1,0 +1,357 @@
+"""Metrics of probabilities, as pure functions of labels and predictions.
+
+Everything a grade rests on is here: how well a model ranks (AUC, average precision, lift), how right its
+probabilities are (log-loss, Brier, ECE) and how far chance alone could have moved each of them. A metric that has no
+value, such as an AUC where every label is the same, is nan, never an exception and never a flattering number.
+
+The order of the rows never matters: ties share their places, and resampling goes by customer in sorted order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from persopredict.errors import SpecificationError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+MIN_CUSTOMERS = 10  # A bootstrap over fewer customers gives an interval that looks exact and means nothing.
+MIN_RESAMPLES = 200
+_WORK = 100_000_000  # Rows times resamples: what bounds a bootstrap to seconds.
+_BLOCK = 250_000  # Cells resampled at a time: small enough to stay in the processor's cache.
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What one predictor reached on one set of rows; nan where a metric has no value.
+
+    `auc` and `average_precision` in [0, 1]; `log_loss` in nats per row and `brier`, lower is better; `brier_skill`
+    against always saying the rate; `ece` beside `ece_chance_p95`, what a perfect calibration stays below 95% of the
+    time; `lift_top_decile` = rate among the top tenth over the rate of all.
+    """
+
+    auc: float
+    average_precision: float
+    log_loss: float
+    brier: float
+    brier_skill: float
+    ece: float
+    ece_chance_p95: float
+    lift_top_decile: float
+
+    @classmethod
+    def of(cls, y: ArrayLike, p: ArrayLike, *, seed: int = 0) -> Metrics:
+        """Compute all of them; `seed` drives the simulation behind `ece_chance_p95`.
+
+        >>> metrics = Metrics.of([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+        >>> metrics.auc, round(metrics.brier, 4)
+        (0.75, 0.1581)
+        """
+        labels, predicted = _pair(y, p)
+        auc_, average_precision_, lift_ = (float(column[0]) for column in Ranking(labels, predicted).scores())
+        return cls(
+            auc=auc_,
+            average_precision=average_precision_,
+            log_loss=log_loss(labels, predicted),
+            brier=brier(labels, predicted),
+            brier_skill=brier_skill(labels, predicted),
+            ece=ece(labels, predicted),
+            ece_chance_p95=ece_chance(predicted, seed=seed),
+            lift_top_decile=lift_,
+        )
+
+
+NAMES: tuple[str, ...] = tuple(field.name for field in fields(Metrics))
+
+
+class Ranking:
+    """Rows from most to least likely, equal predictions in one place: sorted once, then scored under any weights.
+
+    Parameters
+    ----------
+    y : labels 0 or 1, shape (n,).
+    p : predictions, shape (n,); only their order counts.
+    """
+
+    def __init__(self, y: ArrayLike, p: ArrayLike) -> None:
+        labels, predicted = _pair(y, p)
+        self.order = np.argsort(-predicted, kind="stable")
+        self._y = labels[self.order]
+        ranked = predicted[self.order]
+        self._starts = (
+            np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.zeros(0, np.intp)
+        )
+
+    def curve(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
+        """Weight of the rows and of the positives down to each distinct prediction; each of shape (blocks, distinct
+        predictions).
+
+        `weights` has shape (blocks, n), its columns already in `order`; without it, one block of ones.
+        """
+        rows = np.ones((1, len(self._y))) if weights is None else weights
+        positives = rows * self._y
+        if len(self._starts) < len(self._y):
+            rows, positives = (np.add.reduceat(cells, self._starts, axis=1) for cells in (rows, positives))
+        return np.cumsum(rows, axis=1), np.cumsum(positives, axis=1)
+
+    def scores(self, weights: Floats | None = None) -> tuple[Floats, Floats, Floats]:
+        """AUC, average precision and lift of the top decile, each of shape (blocks,); nan where one class is missing.
+
+        AUC is the chance that a positive ranks above a negative, a tie counting half (Hanley and McNeil 1982).
+        Average precision is the step-wise sum of precision over recall, without interpolation.
+        """
+        total, found = self.curve(weights)
+        if not total.shape[1]:
+            return (np.full(len(total), np.nan),) * 3
+        new, new_rows = _steps(found), _steps(total)
+        all_positive, all_rows = found[:, -1], total[:, -1]
+        negatives_below = (all_rows - all_positive)[:, None] - (total - found)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pairs = all_positive * (all_rows - all_positive)
+            auc_ = np.sum(new * (negatives_below + 0.5 * (new_rows - new)), axis=1) / pairs
+            precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
+            average_precision_ = np.where(pairs > 0, np.sum(new * precision, axis=1) / all_positive, np.nan)
+            lift_ = np.where(pairs > 0, _found_within(total, found, 0.1) / (0.1 * all_positive), np.nan)
+        return auc_, average_precision_, lift_
+
+
+def auc(y: ArrayLike, p: ArrayLike) -> float:
+    """Area under the ROC curve, ties counting half (Hanley and McNeil 1982); nan if one class is missing.
+
+    >>> auc([0, 1, 0, 1], [0.2, 0.9, 0.5, 0.5]), auc([1, 1], [0.1, 0.2])
+    (0.875, nan)
+    """
+    return float(Ranking(y, p).scores()[0][0])
+
+
+def average_precision(y: ArrayLike, p: ArrayLike) -> float:
+    """Precision averaged over the recall gained at each distinct prediction; nan if one class is missing.
+
+    >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
+    0.8333
+    """
+    return float(Ranking(y, p).scores()[1][0])
+
+
+def log_losses(y: ArrayLike, p: ArrayLike) -> Floats:
+    """Log-loss of each row in nats, shape (n,); probabilities are kept one float64 epsilon away from 0 and 1."""
+    labels, predicted = _pair(y, p)
+    epsilon = np.finfo(np.float64).eps
+    sure = np.clip(predicted, epsilon, 1 - epsilon)
+    losses: Floats = -np.where(labels > 0, np.log(sure), np.log1p(-sure))
+    return losses
+
+
+def log_loss(y: ArrayLike, p: ArrayLike) -> float:
+    """Mean log-loss in nats per row, also for a single class; nan without rows.
+
+    >>> round(log_loss([1, 0], [0.8, 0.4]), 4)
+    0.367
+    """
+    return _mean(log_losses(y, p))
+
+
+def brier(y: ArrayLike, p: ArrayLike) -> float:
+    """Mean squared error of the probability (Brier 1950); nan without rows.
+
+    >>> round(brier([1, 0], [0.8, 0.4]), 2)
+    0.1
+    """
+    labels, predicted = _pair(y, p)
+    return _mean((predicted - labels) ** 2)
+
+
+def brier_skill(y: ArrayLike, p: ArrayLike) -> float:
+    """1 − Brier / the Brier of always saying the rate of these very rows; nan if one class is missing.
+
+    >>> round(brier_skill([1, 0, 0, 0], [0.7, 0.1, 0.1, 0.1]), 2)
+    0.84
+    """
+    labels, predicted = _pair(y, p)
+    rate = _mean(labels)
+    spread = rate * (1 - rate)
+    return 1 - brier(labels, predicted) / spread if spread > 0 else float("nan")
+
+
+def equal_mass_bins(p: ArrayLike, bins: int = 10) -> Ints:
+    """The bin 0 … bins−1 of each prediction, every bin of nearly the same size, shape (n,).
+
+    Equal predictions share a bin, that of the middle of their places: a bin may then stay empty, but the answer does
+    not depend on the order of the rows.
+
+    >>> equal_mass_bins([0.1, 0.9, 0.2, 0.8], bins=2).tolist(), equal_mass_bins([0.5, 0.5, 0.5, 0.5], bins=2).tolist()
+    ([0, 1, 0, 1], [1, 1, 1, 1])
+    """
+    _, place, counts = np.unique(np.asarray(p, dtype=np.float64), return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2
+    found: Ints = np.minimum(middle / max(counts.sum(), 1) * bins, bins - 1).astype(np.intp)[place]
+    return found
+
+
+def ece(y: ArrayLike, p: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: mean |observed rate − mean prediction| over equal-mass bins, weighted by their
+    rows; nan without rows.
+
+    Equal-mass bins as in Nguyen and O'Connor (2015); bins by `equal_mass_bins`. A perfect model does not reach 0: see
+    `ece_chance`.
+
+    >>> round(ece([0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25]), 2), round(ece([0, 1], [0.4, 0.9], bins=2), 2)
+    (0.0, 0.25)
+    """
+    labels, predicted = _pair(y, p)
+    if not len(labels):
+        return float("nan")
+    gaps = np.bincount(equal_mass_bins(predicted, bins), weights=labels - predicted, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def ece_chance(p: ArrayLike, bins: int = 10, *, seed: int = 0, simulations: int = 500, level: float = 0.95) -> float:
+    """The ECE that a perfectly calibrated model with these predictions stays below with probability `level`; nan
+    without rows.
+
+    Labels are drawn from the predictions themselves (consistency resampling, Bröcker and Smith 2007), independently
+    per row. Above 200,000 rows fewer simulations are drawn, at least 100.
+
+    >>> ece_chance([0.3] * 1000) > ece_chance([0.3] * 100_000)
+    True
+    """
+    predicted = np.asarray(p, dtype=np.float64)
+    if not len(predicted):
+        return float("nan")
+    simulations = min(simulations, max(100, _WORK // len(predicted)))
+    place = equal_mass_bins(predicted, bins)
+    order = np.lexsort((predicted, place))
+    ranked, starts = predicted[order], np.unique(place[order], return_index=True)[1]
+    expected = np.add.reduceat(ranked, starts)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(simulations)
+    for start, stop in _blocks(simulations, len(ranked)):
+        labels = rng.random((stop - start, len(ranked)), dtype=np.float32) < ranked
+        found = np.add.reduceat(labels, starts, axis=1, dtype=np.int64)
+        drawn[start:stop] = np.abs(found - expected).sum(axis=1) / len(ranked)
+    return float(np.quantile(drawn, level))
+
+
+def cumulative_gain(y: ArrayLike, p: ArrayLike, shares: ArrayLike) -> Floats:
+    """Share of all positives found in the top `shares` of the rows, same shape as `shares`; nan without positives.
+
+    Where a share cuts through equal predictions, it takes its part of their positives: what a random order among them
+    would find.
+
+    >>> cumulative_gain([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], [0.25, 0.5, 0.75, 1.0]).tolist()
+    [0.5, 0.5, 1.0, 1.0]
+    """
+    wanted = np.asarray(shares, dtype=np.float64)
+    total, found = (row[0] for row in Ranking(y, p).curve())
+    if not len(total) or not found[-1]:
+        return np.full(wanted.shape, np.nan)
+    gains: Floats = (
+        np.interp(wanted * total[-1], np.concatenate([[0.0], total]), np.concatenate([[0.0], found])) / found[-1]
+    )
+    return gains
+
+
+def lift(y: ArrayLike, p: ArrayLike, parts: int = 10) -> Floats:
+    """Rate within each part over the rate of all, from the most to the least likely, shape (parts,); nan without
+    positives.
+
+    >>> lift([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1], parts=2).tolist()
+    [2.0, 0.0]
+    """
+    return np.diff(cumulative_gain(y, p, np.linspace(0, 1, parts + 1))) * parts
+
+
+def precision_at(y: ArrayLike, p: ArrayLike, share: float) -> float:
+    """Rate among the top `share` (0 to 1] of the rows; nan without rows. Ties at the border count by their part.
+
+    >>> precision_at([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], 0.5)
+    0.5
+    """
+    if not 0 < share <= 1:
+        raise SpecificationError(f"the share of rows is {share}; it must lie above 0 and at most at 1")
+    labels, predicted = _pair(y, p)
+    if not len(labels) or not labels.any():
+        return 0.0 if len(labels) else float("nan")
+    return float(cumulative_gain(labels, predicted, share)) * float(labels.mean()) / share
+
+
+def resampled_customers(customers: int, resamples: int, rows: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+    """Bootstrap weights in blocks: which resamples, and how often each drew each customer, shape (block, customers).
+
+    Whole customers are drawn with replacement (Field and Welsh 2007), because the rows of one customer at several
+    cutoffs are not independent. `rows` only sizes the blocks.
+    """
+    rng = np.random.default_rng(seed)
+    for start, stop in _blocks(resamples, max(rows, customers)):
+        drawn = rng.integers(0, customers, size=(stop - start, customers))
+        drawn += np.arange(stop - start)[:, None] * customers
+        counts = np.bincount(drawn.ravel(), minlength=(stop - start) * customers).reshape(stop - start, customers)
+        yield slice(start, stop), counts.astype(np.float64)
+
+
+def customer_codes(customer_id: ArrayLike) -> tuple[Ints, int]:
+    """The place of each row's customer in sorted order, shape (n,), and the number of customers."""
+    import pandas as pd
+
+    codes, customers = pd.factorize(np.asarray(customer_id, dtype=object), sort=True)
+    return codes.astype(np.intp), len(customers)
+
+
+def bounded_resamples(rows: int, resamples: int) -> int:
+    """Fewer resamples where rows × resamples would pass 100 million (above 200,000 rows for 500), but at least 200.
+
+    >>> bounded_resamples(7_500, 500), bounded_resamples(1_000_000, 500)
+    (500, 200)
+    """
+    return min(resamples, max(MIN_RESAMPLES, _WORK // max(rows, 1)))
+
+
+def interval(draws: Floats) -> tuple[float, float]:
+    """The middle 95% of bootstrap draws, shape (resamples,), without those that have no value; else (nan, nan)."""
+    valued = draws[np.isfinite(draws)]
+    if not len(valued):
+        return float("nan"), float("nan")
+    lower, upper = np.quantile(valued, [0.025, 0.975])
+    return float(lower), float(upper)
+
+
+def _found_within(total: Floats, found: Floats, share: float) -> Floats:
+    """Positives within the top `share` of the weight, per block; a place cut by the border gives its part."""
+    wanted = share * total[:, -1:]
+    index = np.minimum(np.sum(total < wanted, axis=1, keepdims=True), total.shape[1] - 1)
+    rows, positives = (np.concatenate([np.zeros((len(total), 1)), cells], axis=1) for cells in (total, found))
+    above, below = (np.take_along_axis(rows, index + step, axis=1) for step in (0, 1))
+    found_above, found_below = (np.take_along_axis(positives, index + step, axis=1) for step in (0, 1))
+    part = np.divide(wanted - above, below - above, out=np.zeros_like(wanted), where=below > above)
+    within: Floats = (found_above + part * (found_below - found_above))[:, 0]
+    return within
+
+
+def _steps(cumulative: Floats) -> Floats:
+    return np.diff(cumulative, axis=1, prepend=0.0)
+
+
+def _blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
+    size = max(1, _BLOCK // max(width, 1))
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _pair(y: ArrayLike, p: ArrayLike) -> tuple[Floats, Floats]:
+    labels, predicted = np.asarray(y, dtype=np.float64), np.asarray(p, dtype=np.float64)
+    if labels.ndim != 1 or labels.shape != predicted.shape:
+        raise SpecificationError(
+            f"labels of shape {labels.shape} and predictions of shape {predicted.shape}; both must be (n,)"
+        )
+    if np.isnan(predicted).any() or not np.isin(labels, (0.0, 1.0)).all():
+        raise SpecificationError("labels must be 0 or 1 and predictions must not be nan; leave out what was not scored")
+    return labels, predicted

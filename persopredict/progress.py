@@ -1,0 +1,81 @@
+"""Progress of a long run: the step at work and its time, on a terminal or in a notebook; nothing at all elsewhere.
+
+Whatever takes long accepts ``progress``, a callable that is told the name of each step as it begins; `steps` makes one that draws.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+Progress = Callable[[str], None]
+
+
+@contextmanager
+def steps(title: str = "", *, console: Console | None = None) -> Iterator[Progress]:
+    """Draw the steps that are announced to the yielded callable, each with the seconds it took.
+
+    Parameters
+    ----------
+    title : printed above the steps.
+    console : where to draw; by default standard error, so that standard output holds results alone.
+
+    On a terminal the running step has a spinner; in a notebook each finished step is a line; otherwise nothing is written.
+
+    >>> with steps("training") as progress:
+    ...     progress("features")
+    """
+    drawing = _Drawing(console or _default_console())
+    drawing.open(title)
+    try:
+        yield drawing.begin
+    except BaseException:
+        drawing.end("✗")
+        raise
+    drawing.end("✓")
+
+
+def _default_console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+class _Drawing:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.visible = console.is_terminal or console.is_jupyter
+        self.step, self.since = "", 0.0
+        self.status: Status | None = None
+
+    def open(self, title: str) -> None:
+        if self.visible and title:
+            self.console.print(title, style="bold", highlight=False)
+
+    def begin(self, step: str) -> None:
+        """Finish the running step and start this one."""
+        if not self.visible:
+            return
+        self.end("✓")
+        self.step, self.since = step, time.monotonic()
+        # A spinner in a notebook needs a widget extension that may be missing, and would be stored with the outputs.
+        if not self.console.is_jupyter:
+            self.status = self.console.status(step, spinner="dots")
+            self.status.start()
+
+    def end(self, mark: str) -> None:
+        """Write the running step's line, if there is one."""
+        if self.status is not None:
+            self.status.stop()
+            self.status = None
+        if self.visible and self.step:
+            self.console.print(
+                f"{mark} {self.step}  {time.monotonic() - self.since:.1f} s", highlight=False, markup=False
+            )
+        self.step = ""

@@ -1,0 +1,245 @@
+"""The tables of `persopredict.toml`, one flat pydantic model each.
+
+The description of a field says what is allowed there, in the words shown to whoever wrote something else. A validator that knows more
+raises `ValueError` with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
+
+from persopredict import conditions
+from persopredict.errors import SpecificationError, did_you_mean
+from persopredict.sources import Constant
+from persopredict.times import Duration, instant, zone
+
+Moment = str | date | datetime
+
+
+def _duration(text: str) -> str:
+    try:
+        return str(Duration.parse(text))
+    except SpecificationError:
+        raise ValueError from None
+
+
+def _horizon(text: str) -> str:
+    if not Duration.parse(_duration(text)):
+        raise ValueError("a horizon has some length")
+    return _duration(text)
+
+
+def _zone(name: str) -> str:
+    try:
+        zone(name)
+    except SpecificationError:
+        raise ValueError(f"there is no such time zone; {did_you_mean(name, available_timezones())}") from None
+    return name
+
+
+def _condition(text: str) -> str:
+    return conditions.canonical(text) or ""
+
+
+def _period(value: object) -> tuple[Moment, Moment]:
+    """`[start, end]`; the time zone can't change which comes first by more than the edges' own offsets, so UTC does for comparing."""
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(edge, str | date) for edge in value):
+        raise ValueError
+    start, end = value
+    if instant(start) >= instant(end):
+        raise ValueError("the start is not before the end")
+    return start, end
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError
+    return tuple(names)
+
+
+def _column(value: object) -> str | Constant:
+    """A column's name, or ``{ lit = "EUR" }``: the same value in every row."""
+    if isinstance(value, dict) and set(value) == {"lit"} and isinstance(value["lit"], str) and value["lit"].strip():
+        return Constant(value["lit"])
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def _dimensions(value: object) -> dict[str, str | Constant]:
+    if isinstance(value, list):
+        value = {name: name for name in _names(value)}
+    if not isinstance(value, dict):
+        raise ValueError
+    for name in value:
+        if name in Columns.model_fields:
+            raise ValueError(f"{name!r} is a name of the common model")
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+            raise ValueError(f"{name!r} is not a name of a-z, 0-9 and _; write {{ name = {name!r} }}")
+    return {name: _column(column) for name, column in value.items()}
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+DurationText = Annotated[str, AfterValidator(_duration)]
+Condition = Annotated[Text, AfterValidator(_condition)]
+Column = Annotated[str | Constant, PlainValidator(_column)]
+Names = Annotated[tuple[str, ...], PlainValidator(_names)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+_DURATION = "a duration <int>h, <int>d or <int>w, like '28d'"
+_CONDITION = "a condition over the common model, like \"channel = 'web'\""
+_EVENT = "the name of an event, or a list of names"
+
+
+class Section(BaseModel):
+    """A flat table: unknown keys are errors, nothing is coerced, and `repr` shows the keys alone, as values may be secrets."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """The names of the keys that the file sets."""
+        return ((None, name) for name in sorted(self.model_fields_set))
+
+
+class Project(Section):
+    """`[project]`."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}$")] = Field(
+        "persopredict", description="a name of letters, digits, spaces, '_', '.' and '-'"
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        "UTC", description="an IANA time zone, like 'Europe/Madrid'"
+    )
+
+
+class Source(Section):
+    """`[source]`: the engine and, for tables and queries, its database."""
+
+    engine: Literal["duckdb"] = Field("duckdb", description="'duckdb'")
+    url: Text | None = Field(
+        None, description="the path of a DuckDB database, which [[events]] with table or query read"
+    )
+
+
+class Events(Section):
+    """One `[[events]]`, its columns apart."""
+
+    name: Text | None = Field(None, description="a name for this source")
+    path: Annotated[str, StringConstraints(pattern=r"(?i)\.(parquet|pq|csv|csv\.gz|tsv|txt)$")] | None = Field(
+        None, description="a Parquet or CSV file or a glob, like 'data/sales-*.parquet'"
+    )
+    table: Text | None = Field(None, description="the name of a table in the database of source.url")
+    query: Text | None = Field(None, description="a SELECT, on the database of source.url if there is one")
+    event: Text | None = Field(None, description="the name of the event that every row is, like 'purchase'")
+    observed: Annotated[tuple[Moment, Moment] | None, PlainValidator(_period)] = Field(
+        None, description="[start, end], the period the source covers, like ['2017-01-01', '2018-01-01']"
+    )
+    max_lag: DurationText = Field("0d", description=f"{_DURATION}: how late an event may arrive")
+
+
+class Columns(Section):
+    """`[events.columns]`: name in the common model = column of the source, or ``{ lit = "EUR" }``; by default the column of that very name."""
+
+    customer_id: Text | None = Field(None, description="the column with the customer's id")
+    event_at: Text | None = Field(None, description="the column with the time of the event")
+    event: Column | None = Field(None, description="the column with the name of the event")
+    event_id: Text | None = Field(None, description="the column that is equal for duplicates only")
+    known_at: Text | None = Field(None, description="the column with the time when the fact became known")
+    order_id: Text | None = Field(None, description="the column that joins lines into one order or visit")
+    item_id: Column | None = Field(None, description="the column with the product or content")
+    category: Names | None = Field(
+        None, description="a column, or columns from coarse to fine, like ['department', 'family']"
+    )
+    quantity: Column | None = Field(None, description="the column with the number of units")
+    value: Column | None = Field(None, description="the column with the amount of money")
+    currency: Column | None = Field(None, description="the column with the currency, or { lit = 'EUR' }")
+    channel: Column | None = Field(None, description="the column with the channel, or { lit = 'web' }")
+    dimensions: Annotated[dict[str, str | Constant], PlainValidator(_dimensions)] = Field(
+        {}, description="further columns, as a table { store = 'store_id' } or a list ['store_id']"
+    )
+
+
+class Target(Section):
+    """`[targets.<name>]`: what all targets share, the type and `[targets.<name>.lightgbm]` apart."""
+
+    event: Names = Field(description=_EVENT)
+    horizon: Annotated[str, AfterValidator(_horizon)] = Field(description=_DURATION)
+    gap: DurationText | None = Field(None, description=_DURATION)
+    active_within: DurationText | None = Field(None, description=_DURATION)
+    where: Condition | None = Field(None, description=_CONDITION)
+    cohort: Condition | None = Field(None, description=_CONDITION)
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,48}$")] | None = Field(
+        None, description="a name of a-z, 0-9 and _, at most 48 characters"
+    )
+
+
+class Conversion(Target):
+    """`[targets.<name>]` with ``type = "conversion"``."""
+
+    once: bool = Field(False, description="true or false")
+
+
+class Churn(Target):
+    """`[targets.<name>]` with ``type = "churn"``."""
+
+
+class Cancellation(Target):
+    """`[targets.<name>]` with ``type = "cancellation"``."""
+
+    start: Names | None = Field(None, description=_EVENT)
+    competing: Names | None = Field(None, description=_EVENT)
+
+
+class LightGBM(Section):
+    """`[targets.<name>.lightgbm]`: the parameters under which reasons stay exact and runs repeat, by their scikit-learn names."""
+
+    n_estimators: Annotated[int, Field(ge=1)] | None = Field(None, description="a whole number, 1 or more")
+    learning_rate: Fraction | None = Field(None, description="a number above 0, at most 1")
+    num_leaves: Annotated[int, Field(ge=2)] | None = Field(None, description="a whole number, 2 or more")
+    max_depth: int | None = Field(None, description="a whole number, -1 for no limit")
+    min_child_samples: Natural | None = Field(None, description="a whole number, 0 or more")
+    min_child_weight: Amount | None = Field(None, description="a number, 0 or more")
+    min_split_gain: Amount | None = Field(None, description="a number, 0 or more")
+    subsample: Fraction | None = Field(None, description="a number above 0, at most 1")
+    subsample_freq: Natural | None = Field(None, description="a whole number, 0 or more")
+    colsample_bytree: Fraction | None = Field(None, description="a number above 0, at most 1")
+    reg_alpha: Amount | None = Field(None, description="a number, 0 or more")
+    reg_lambda: Amount | None = Field(None, description="a number, 0 or more")
+    path_smooth: Amount | None = Field(None, description="a number, 0 or more")
+    max_bin: Annotated[int, Field(ge=2)] | None = Field(None, description="a whole number, 2 or more")
+    extra_trees: bool | None = Field(None, description="true or false")
+
+
+class Tracking(Section):
+    """`[tracking]`: where MLflow keeps runs and models."""
+
+    uri: Annotated[str, StringConstraints(pattern=r"^[a-z+]+://.|^databricks$")] = Field(
+        "sqlite:///mlflow.db",
+        description="an MLflow tracking URI, like 'sqlite:///mlflow.db' or 'https://mlflow.example.com'",
+    )
+    experiment: Text | None = Field(None, description="the name of an MLflow experiment (default: the project's name)")
+
+
+class JobSettings(Section):
+    """`[job]`."""
+
+    retrain_every: DurationText = Field("28d", description=_DURATION)
+    max_staleness: DurationText = Field("3d", description=_DURATION)
+    keep: DurationText | None = Field(
+        None, description=f"{_DURATION}: how long attributes are kept (default: for ever)"
+    )
+
+
+class WarehouseSettings(Section):
+    """`[warehouse]`."""
+
+    url: Text = Field(description="the path of a DuckDB file, like 'warehouse.duckdb'")

@@ -1,0 +1,201 @@
+"""What is predicted: for whom (eligibility at the cutoff) and what counts as yes (the label after it). Plain values, no engine.
+
+A label at cutoff t looks at ``[t + gap, t + gap + horizon)``. Eligibility looks strictly before t.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from persopredict import conditions
+from persopredict.errors import Problem, SpecificationError, did_you_mean
+from persopredict.times import Duration
+
+Event = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What all targets share. Use `Conversion`, `Churn` or `Cancellation`.
+
+    Parameters
+    ----------
+    event : name of the event, or several.
+    horizon : how far the label looks, like ``"28d"``.
+    gap : time between the cutoff and the start of the label, default none.
+    where : further condition on the event.
+    active_within : eligible only with activity in this window before the cutoff; None asks only for some history.
+    cohort : condition; eligible only from the first event that satisfies it on.
+    name : ``[a-z0-9_]``, at most 48 bytes (column names of the wide table derive from it).
+    """
+
+    event: Event
+    horizon: Duration
+    gap: Duration = field(default=Duration(), kw_only=True)
+    where: str | None = field(default=None, kw_only=True)
+    active_within: Duration | None = field(default=None, kw_only=True)
+    cohort: str | None = field(default=None, kw_only=True)
+    name: str = field(default="", kw_only=True)
+
+    type: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        problems: list[Problem] = []
+        for key in ("horizon", "gap", "active_within"):
+            self._settle(key, lambda text: None if text is None else Duration.parse(text), problems)
+        for key in ("where", "cohort"):
+            self._settle(key, conditions.canonical, problems)
+        self._settle("event", lambda event: _event_names(event), problems)
+        self._settle_more(problems)
+        if not problems and not self.horizon:
+            problems.append(Problem("target_horizon", "horizon must be longer than nothing"))
+        if not problems:
+            object.__setattr__(self, "name", self.name or self._default_name())
+            if not re.fullmatch(r"[a-z0-9_]{1,48}", self.name):
+                problems.append(Problem("target_name", f"name {self.name!r} must be [a-z0-9_], at most 48 bytes", remedy="give name="))
+        if problems:
+            raise SpecificationError(f"{type(self).__name__}({self.event!r}) is wrong", problems)
+
+    def _settle(self, key: str, read: Any, problems: list[Problem]) -> None:
+        try:
+            object.__setattr__(self, key, read(getattr(self, key)))
+        except SpecificationError as error:
+            problems.append(Problem(f"target_{key}", str(error)))
+
+    def _settle_more(self, problems: list[Problem]) -> None:
+        """Checks of a particular target."""
+
+    def _default_name(self) -> str:
+        event = self.event if isinstance(self.event, str) else "_".join(self.event)
+        return re.sub(r"[^a-z0-9]+", "_", f"{self.type}_{event}_{self.horizon}".lower()).strip("_")
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """The names of the event."""
+        return (self.event,) if isinstance(self.event, str) else self.event
+
+    @property
+    def outcome(self) -> str:
+        """The condition of the event that the label looks for."""
+        return conditions.both(conditions.event_is(self.event_names), self.where) or ""
+
+    @property
+    def activity(self) -> str | None:
+        """The condition of the activity that `active_within` asks for; None is any event."""
+        return None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The events that the label needs to have been observed."""
+        return frozenset(self.event_names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `target_from_dict` reads it back.
+
+        >>> t = Churn("purchase", "28d")
+        >>> target_from_dict(t.to_dict()) == t
+        True
+        """
+        values: dict[str, Any] = {"type": self.type}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Duration):
+                value = str(value)
+            values[item.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion(Target):
+    """Will the customer do `event` within the horizon? ``once=True`` leaves out those who already did.
+
+    >>> Conversion("coupon_redemption", "28d").name
+    'conversion_coupon_redemption_28d'
+    """
+
+    once: bool = field(default=False, kw_only=True)
+    type: ClassVar[str] = "conversion"
+
+
+@dataclass(frozen=True, slots=True)
+class Churn(Target):
+    """Will the customer stay away: no `event` within the horizon? Eligible: at least one `event` within `active_within` before the cutoff.
+
+    >>> Churn("purchase", "4w").name
+    'churn_purchase_28d'
+    """
+
+    active_within: Duration | None = field(default=Duration(days=91), kw_only=True)
+    type: ClassVar[str] = "churn"
+
+    @property
+    def activity(self) -> str | None:
+        """Activity is the event itself: who stopped long ago can't leave again."""
+        return self.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation(Target):
+    """Will a running contract end by `event` within the horizon?
+
+    Eligible: started (`start`, or any event) and not ended since the last start. A `competing` end that comes first counts as no;
+    any end within the gap excludes the customer at that cutoff.
+
+    >>> Cancellation("cancel", "30d", start="subscribe", competing=("expire",)).name
+    'cancellation_cancel_30d'
+    """
+
+    start: Event | None = field(default=None, kw_only=True)
+    competing: tuple[str, ...] = field(default=(), kw_only=True)
+    type: ClassVar[str] = "cancellation"
+
+    def _settle_more(self, problems: list[Problem]) -> None:
+        self._settle("start", lambda event: None if event is None else _event_names(event), problems)
+        if isinstance(self.competing, str):
+            object.__setattr__(self, "competing", (self.competing,))
+        object.__setattr__(self, "competing", tuple(self.competing))
+        both = set(self.competing) & set(self.event_names)
+        if both:
+            problems.append(Problem("target_competing", f"{sorted(both)} can't be the event and a competing end at once"))
+
+    @property
+    def start_names(self) -> tuple[str, ...]:
+        """The names of the starting event; none if any event starts."""
+        return () if self.start is None else (self.start,) if isinstance(self.start, str) else self.start
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The ends, competing ones included."""
+        return frozenset((*self.event_names, *self.competing))
+
+
+def _event_names(event: Any) -> Event:
+    names = (event,) if isinstance(event, str) else tuple(event) if isinstance(event, Sequence) else ()
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        raise SpecificationError(f"{event!r} is not an event name, nor several")
+    return names[0] if len(names) == 1 else names
+
+
+TYPES: Mapping[str, type[Target]] = {kind.type: kind for kind in (Conversion, Churn, Cancellation)}
+
+
+def target_from_dict(values: Mapping[str, Any]) -> Target:
+    """The target that `Target.to_dict` wrote, or that a configuration file describes.
+
+    >>> target_from_dict({"type": "chrun", "event": "purchase", "horizon": "28d"})
+    Traceback (most recent call last):
+    persopredict.errors.SpecificationError: no target type 'chrun'; did you mean 'churn'?
+    """
+    arguments = dict(values)
+    kind = arguments.pop("type", None)
+    if kind not in TYPES:
+        raise SpecificationError(f"no target type {kind!r}; {did_you_mean(str(kind), TYPES)}")
+    known = [item.name for item in fields(TYPES[kind])]
+    unknown = [Problem("target_key", f"no argument {key!r}; {did_you_mean(key, known)}") for key in arguments if key not in known]
+    missing = [Problem("target_key", f"{key!r} is missing") for key in ("event", "horizon") if key not in arguments]
+    if unknown or missing:
+        raise SpecificationError(f"target of type {kind!r} is wrong", [*unknown, *missing])
+    return TYPES[kind](**arguments)

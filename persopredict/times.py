@@ -1,0 +1,159 @@
+"""Durations, time zones and instants: the only place where text becomes time.
+
+Instants are aware `datetime` values in UTC with microseconds. Days and weeks are calendar days of the log's time zone (a day with a
+daylight-saving change has 23 or 25 hours); hours are elapsed hours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
+
+from persopredict.errors import SpecificationError, did_you_mean
+
+_DURATION = re.compile(r"(\d{1,5})\s*([hdw])")
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A length of time written ``<int>h``, ``<int>d`` or ``<int>w``; weeks are kept as days.
+
+    >>> str(Duration.parse("4w")), Duration.parse("91d").days, Duration.parse("36h").hours
+    ('28d', 91, 36)
+    >>> Duration.parse("1 month")
+    Traceback (most recent call last):
+    persopredict.errors.SpecificationError: '1 month' is not a duration; write <int>h, <int>d or <int>w, like '28d'
+    """
+
+    days: int = 0
+    hours: int = 0
+
+    @classmethod
+    def parse(cls, text: str | Duration) -> Duration:
+        """Read a duration; raises `SpecificationError` if it can't be read."""
+        if isinstance(text, Duration):
+            return text
+        match = _DURATION.fullmatch(text.strip().lower()) if isinstance(text, str) else None
+        if match is None:
+            raise SpecificationError(f"{text!r} is not a duration; write <int>h, <int>d or <int>w, like '28d'")
+        amount, unit = int(match[1]), match[2]
+        if unit == "h":
+            return cls(hours=amount)
+        return cls(days=amount * (7 if unit == "w" else 1))
+
+    def __str__(self) -> str:
+        """Canonical text: hours if there are any, else days."""
+        return f"{self.days * 24 + self.hours}h" if self.hours else f"{self.days}d"
+
+    def __bool__(self) -> bool:
+        """False for a zero duration."""
+        return bool(self.days or self.hours)
+
+    @property
+    def approximate(self) -> timedelta:
+        """The length with every day taken as 24 hours: for comparing and for rates, never for boundaries."""
+        return timedelta(days=self.days, hours=self.hours)
+
+    def half(self) -> Duration:
+        """Half of it, in whole hours: the boundary of the `trend` aggregate.
+
+        >>> str(Duration.parse("28d").half()), str(Duration.parse("7d").half())
+        ('14d', '84h')
+        """
+        total = self.days * 24 + self.hours
+        if self.hours or total % 48:
+            return Duration(hours=total // 2)
+        return Duration(days=total // 48)
+
+    def after(self, start: datetime, timezone: tzinfo) -> datetime:
+        """The instant this much later than `start`, days counted on the calendar of `timezone`.
+
+        >>> Duration.parse("1d").after(instant("2024-03-09", "America/New_York"), ZoneInfo("America/New_York")).isoformat()
+        '2024-03-10T05:00:00+00:00'
+        >>> Duration.parse("1d").after(instant("2024-03-10", "America/New_York"), ZoneInfo("America/New_York")).isoformat()
+        '2024-03-11T04:00:00+00:00'
+        """
+        local = (start.astimezone(timezone).replace(tzinfo=None) + timedelta(days=self.days)).replace(tzinfo=timezone)
+        return local.astimezone(UTC) + timedelta(hours=self.hours)
+
+    def before(self, end: datetime, timezone: tzinfo) -> datetime:
+        """The instant this much earlier than `end`."""
+        local = (end.astimezone(timezone).replace(tzinfo=None) - timedelta(days=self.days)).replace(tzinfo=timezone)
+        return local.astimezone(UTC) - timedelta(hours=self.hours)
+
+
+def zone(name: str) -> ZoneInfo:
+    """The time zone of that name; raises `SpecificationError` with the nearest known name.
+
+    >>> zone("Europe/Madrd")
+    Traceback (most recent call last):
+    persopredict.errors.SpecificationError: no time zone 'Europe/Madrd'; did you mean 'Europe/Madrid'?
+    """
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError, TypeError):
+        raise SpecificationError(f"no time zone {name!r}; {did_you_mean(str(name), available_timezones())}") from None
+
+
+def instant(value: str | date | datetime, timezone: str | tzinfo = "UTC") -> datetime:
+    """An aware UTC `datetime` from text, a date or a datetime; naive values are read in `timezone`.
+
+    >>> instant("2017-12-03", "America/New_York").isoformat()
+    '2017-12-03T05:00:00+00:00'
+    >>> instant("2017-12-03T05:00:00Z").isoformat()
+    '2017-12-03T05:00:00+00:00'
+    """
+    local = zone(timezone) if isinstance(timezone, str) else timezone
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, date):
+        moment = datetime(value.year, value.month, value.day)
+    else:
+        try:
+            moment = datetime.fromisoformat(str(value).strip())
+        except ValueError:
+            raise SpecificationError(f"{value!r} is not a date or time; write it like '2017-12-03' or '2017-12-03T06:00:00+01:00'") from None
+    # pandas Timestamps are datetimes with nanoseconds: rebuilding drops what an instant can't hold.
+    plain = datetime(
+        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond, moment.tzinfo, fold=moment.fold
+    )
+    if plain.tzinfo is None:
+        plain = plain.replace(tzinfo=local)
+    return plain.astimezone(UTC)
+
+
+def local_midnight(moment: datetime, timezone: tzinfo) -> datetime:
+    """The last midnight of `timezone` not after `moment`.
+
+    >>> local_midnight(instant("2017-12-03T04:00:00Z"), zone("America/New_York")).isoformat()
+    '2017-12-02T05:00:00+00:00'
+    """
+    local = moment.astimezone(timezone)
+    return datetime(local.year, local.month, local.day, tzinfo=timezone).astimezone(UTC)
+
+
+def offsets(timezone: tzinfo, start: datetime, end: datetime) -> list[tuple[datetime | None, int]]:
+    """The zone's offsets from `start` to `end`: (valid before this instant, microseconds to add to UTC); the last has no end.
+
+    >>> [(until and until.isoformat(), offset // 3_600_000_000) for until, offset in offsets(zone("Europe/Madrid"), instant("2024-01-01"), instant("2024-07-01"))]
+    [('2024-03-31T01:00:00+00:00', 1), (None, 2)]
+    """
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.astimezone(timezone).utcoffset() or timedelta(0)
+
+    found: list[tuple[datetime | None, int]] = []
+    current = start
+    while current < end:
+        # Zones change their offset at most a few times a year: a day is a safe step, then bisection finds the instant.
+        following = min(current + timedelta(days=1), end)
+        if offset(current) != offset(following):
+            low, high = current, following
+            while high - low > timedelta(microseconds=1):
+                middle = low + (high - low) // 2
+                low, high = (middle, high) if offset(middle) == offset(current) else (low, middle)
+            found.append((high, offset(current) // timedelta(microseconds=1)))
+        current = following
+    return [*found, (None, offset(end) // timedelta(microseconds=1))]

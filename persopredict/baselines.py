@@ -82,7 +82,7 @@ class BestRule:
         return self.column or BaseRate.name
 
     @classmethod
-    def fit(cls, X: ArrayLike, names: Sequence[str], y: ArrayLike) -> BestRule:  # noqa: N803
+    def fit(cls, X: ArrayLike, names: Sequence[str], y: ArrayLike) -> BestRule:
         """Choose the column and learn its rates.
 
         Parameters
@@ -104,9 +104,7 @@ class BestRule:
         rows, labels, columns = np.asarray(X, dtype=np.float64), _binary(y), tuple(names)
         if rows.ndim != 2 or rows.shape != (len(labels), len(columns)):
             message = f"X has shape {rows.shape} for {len(labels)} labels and {len(columns)} names"
-            raise SpecificationError(
-                "the rules can't be fitted", [Problem("shapes_differ", message, remedy="pass X as (rows, names)")]
-            )
+            raise SpecificationError("the rules can't be fitted", [Problem("shapes_differ", message, remedy="pass X as (rows, names)")])
         base = BaseRate.fit(labels).rate
         rule, lowest = (
             cls(columns, None, (), (base, base)),
@@ -117,14 +115,12 @@ class BestRule:
             bins = _bins(rows[:, place], edges)
             loss = _left_out_loss(bins, labels, base, len(edges) + 2)
             if loss < lowest:
-                found, held = (
-                    np.bincount(bins, weights=w, minlength=len(edges) + 2) for w in (labels, np.ones_like(labels))
-                )
+                found, held = (np.bincount(bins, weights=w, minlength=len(edges) + 2) for w in (labels, np.ones_like(labels)))
                 rates = (found + PRIOR_ROWS * base) / (held + PRIOR_ROWS)
                 rule, lowest = cls(columns, column, tuple(edges.tolist()), tuple(rates.tolist())), loss
         return rule
 
-    def predict(self, X: ArrayLike) -> Floats:  # noqa: N803
+    def predict(self, X: ArrayLike) -> Floats:
         """The rate of each row's bin, shape (n,); `X` holds the columns of `fit` in the same order, shape (n,
         columns).
 
@@ -132,9 +128,7 @@ class BestRule:
         """
         rows = np.asarray(X, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
-            raise SpecificationError(
-                f"X has shape {rows.shape}; this rule reads {len(self.columns)} columns in the order of `columns`"
-            )
+            raise SpecificationError(f"X has shape {rows.shape}; this rule reads {len(self.columns)} columns in the order of `columns`")
         if self.column is None:
             return np.full(len(rows), self.rates[0])
         values = rows[:, self.columns.index(self.column)]
@@ -156,7 +150,7 @@ class BestRule:
 
 
 def _edges(values: Floats) -> Floats:
-    """Distinct inner deciles; a value equal to an edge lies above it. Every decile is a value of the column, none is interpolated."""
+    """Distinct inner deciles, each a value of the column; a value equal to an edge lies above it."""
     known = values[np.isfinite(values)]
     if not len(known):
         return np.zeros(0)

@@ -66,14 +66,10 @@ class Calibrator:
     def __post_init__(self) -> None:
         _known(self.kind)
         if not (math.isfinite(self.slope) and self.slope > 0 and math.isfinite(self.intercept)):
-            raise SpecificationError(
-                f"slope {self.slope} and intercept {self.intercept}: the slope must be positive, both finite"
-            )
+            raise SpecificationError(f"slope {self.slope} and intercept {self.intercept}: the slope must be positive, both finite")
         moved = self.intercept != 0 if self.kind == "temperature" else (self.slope, self.intercept) != (1.0, 0.0)
         if moved and self.kind != "platt":
-            raise SpecificationError(
-                f"calibration {self.kind!r} can't have slope {self.slope} and intercept {self.intercept}"
-            )
+            raise SpecificationError(f"calibration {self.kind!r} can't have slope {self.slope} and intercept {self.intercept}")
 
     def apply(self, logits: ArrayLike) -> Floats:
         """Calibrated probabilities, same shape; raises `SpecificationError` for nan, which is no prediction."""
@@ -124,9 +120,7 @@ class Calibrator:
         """The inverse of `to_dict`; raises `SpecificationError` for a missing key or impossible values."""
         missing = [key for key in ("kind", "slope", "intercept") if key not in values]
         if missing:
-            raise SpecificationError(
-                f"the calibrator lacks {', '.join(missing)}; it must hold kind, slope and intercept"
-            )
+            raise SpecificationError(f"the calibrator lacks {', '.join(missing)}; it must hold kind, slope and intercept")
         return cls(values["kind"], float(values["slope"]), float(values["intercept"]))
 
 
@@ -202,9 +196,7 @@ def choose(folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable 
     """
     candidates = [_known(kind) for kind in dict.fromkeys(kinds)]
     if not candidates:
-        raise SpecificationError(
-            "no kind of calibration to choose from; give at least one of: 'none', 'temperature', 'platt'"
-        )
+        raise SpecificationError("no kind of calibration to choose from; give at least one of: 'none', 'temperature', 'platt'")
     tested = _forward_losses(folds, candidates, usable)
     best = candidates[0]
     for kind in candidates[1:]:
@@ -220,9 +212,7 @@ def choose(folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable 
     )
 
 
-def choose_forward(
-    folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable | None = None
-) -> tuple[Choice, ...]:
+def choose_forward(folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable | None = None) -> tuple[Choice, ...]:
     """For each fold the choice that could have been made at its cutoff: from its usable earlier folds alone.
 
     These calibrators make the out-of-time probabilities that an evaluation judges; `choose` on all folds makes the
@@ -334,9 +324,7 @@ def _reason(best: Kind, kinds: Sequence[Kind], losses: Mapping[str, float]) -> s
 def _usable(usable: Usable | None, j: int) -> Sequence[int]:
     earlier = sorted(set(range(j) if usable is None else usable(j)))
     if any(not 0 <= i < j for i in earlier):
-        raise SpecificationError(
-            f"fold {j} can't use folds {[i for i in earlier if not 0 <= i < j]}: only earlier ones (0 to {j - 1})"
-        )
+        raise SpecificationError(f"fold {j} can't use folds {[i for i in earlier if not 0 <= i < j]}: only earlier ones (0 to {j - 1})")
     return earlier
 
 
@@ -362,8 +350,6 @@ def _check_shapes(x: Floats, y: Floats, weight: Floats) -> None:
     if not np.isin(y, (0.0, 1.0)).all():
         problems.append(Problem("label_not_binary", "labels must be 0 or 1", remedy="leave out rows without a label"))
     if not (np.isfinite(weight) & (weight >= 0)).all():
-        problems.append(
-            Problem("weight_negative", "weights must be finite and not negative", remedy="use 0 to leave a row out")
-        )
+        problems.append(Problem("weight_negative", "weights must be finite and not negative", remedy="use 0 to leave a row out"))
     if problems:
         raise SpecificationError("a calibration can't be fitted", problems)

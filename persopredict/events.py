@@ -249,6 +249,14 @@ class EventLog:
         """The names of the events, most frequent first."""
         return tuple(dict.fromkeys(row[1] for row in self.catalog))
 
+    def values_of(self, column: str, most: int) -> tuple[str, ...]:
+        """The most frequent values of a text column, ties by name; none if the log lacks the column."""
+        if column not in self.columns:
+            return ()
+        query = select({"value": col(column), "rows": count()}, self.table).where(exp.Not(this=exp.Is(this=col(column), expression=exp.null())))
+        query = query.group_by(col(column)).order_by(exp.Ordered(this=col("rows"), desc=True), col("value")).limit(most)
+        return tuple(row[0] for row in self.engine.rows(Step("values", query)))
+
     def spans(self) -> dict[str, tuple[datetime, datetime]]:
         """For each source, the span in which it was observed: as given, or from its first event to its last, that one included."""
         found: dict[str, tuple[datetime, datetime]] = {}

@@ -1,6 +1,7 @@
 """Progress of a long run: the step at work and its time, on a terminal or in a notebook; nothing at all elsewhere.
 
-Whatever takes long accepts ``progress``, a callable that is told the name of each step as it begins; `steps` makes one that draws.
+Whatever takes long accepts ``progress``, a callable that is told the name of each step as it begins; `steps` makes one
+that draws.
 """
 
 from __future__ import annotations
@@ -21,12 +22,9 @@ Progress = Callable[[str], None]
 def steps(title: str = "", *, console: Console | None = None) -> Iterator[Progress]:
     """Draw the steps that are announced to the yielded callable, each with the seconds it took.
 
-    Parameters
-    ----------
-    title : printed above the steps.
-    console : where to draw; by default standard error, so that standard output holds results alone.
-
-    On a terminal the running step has a spinner; in a notebook each finished step is a line; otherwise nothing is written.
+    `title` is printed above the steps. `console` is where to draw, by default standard error, so that standard output
+    holds results alone. On a terminal the running step has a spinner; in a notebook each finished step is a line;
+    elsewhere nothing is written.
 
     >>> with steps("training") as progress:
     ...     progress("features")
@@ -64,9 +62,11 @@ class _Drawing:
             return
         self.end("✓")
         self.step, self.since = step, time.monotonic()
+        from rich.text import Text
+
         # A spinner in a notebook needs a widget extension that may be missing, and would be stored with the outputs.
         if not self.console.is_jupyter:
-            self.status = self.console.status(step, spinner="dots")
+            self.status = self.console.status(Text(step), spinner="dots")
             self.status.start()
 
     def end(self, mark: str) -> None:

@@ -1,63 +1,48 @@
-"""Models in MLflow: every version kept with the numbers that earned its place, and two aliases, `champion` and `challenger`.
+"""Models in MLflow: every version kept with the numbers that earned its place; the aliases `champion` and `challenger`.
 
-A version is a run (parameters, metrics, the specs, a fingerprint of the data) and a model from code (`scoring_model`) over the three files
-of `Predictor.save`. Nothing of a customer goes there (law 10). With a sqlite store the artifacts lie beside `mlflow.db`, wherever the job
-is started from. An alias is resolved once, to a version; who scores uses the version.
+A version is a run (parameters, metrics, a fingerprint of the data) and a model from code (`scoring_model`) over the
+three files of `Predictor.save`. Nothing of a customer goes there (law 10). With a sqlite store the artifacts lie beside
+`mlflow.db`, wherever the job is started from. An alias is resolved once, to a version; who scores uses the version.
 
-Everything goes through an `MlflowClient` of its own: the tracking URI, experiment and run that a user's own code has set stay as they are.
+Everything goes through an `MlflowClient` of its own: the tracking uri, experiment and run that a user's own code has
+set stay as they are.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import logging
 import os
 import socket
-import sqlite3
 import tempfile
-import threading
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-from persopredict import scoring_model
-from persopredict.errors import ConfigurationError, PersopredictError, Problem
+from persopredict import scoring_model, tracking
+from persopredict.errors import PersopredictError, Problem
 from persopredict.times import instant
 
 if TYPE_CHECKING:
+    import lightgbm as lgb
+    from mlflow.entities import LoggedModel, Metric
+    from mlflow.models import ModelSignature
+
+    from persopredict.evaluation import Evaluation
     from persopredict.predictor import Predictor
 
 Alias = Literal["champion", "challenger"]
 
-_OWNER = "persopredict.process"
-_ABANDONED = timedelta(days=1)  # A run of another machine can't be asked whether it lives; no registration takes a day.
-_LONGEST = 6000  # What MLflow keeps of a parameter.
-
-# Switches that MLflow only takes from the environment; they are set for the length of a call and put back.
-_SWITCHES = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # It would put the lock file of whatever project the job is started in into the model.
-}
-# MLflow's own patience with a server that doesn't answer is many minutes. What the user has set is kept.
-_PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-}
-# MLflow warns of its own classes while they are imported, and that a model has a signature but no example: an example would be made up.
-_HARMLESS = (r"[\s\S]*Any type hint is inferred as AnyType", r"[\s\S]*An input example was not provided")
-_ALONE = threading.RLock()
+_PROCESS = "persopredict.process"
+_ABANDONED = timedelta(
+    days=1
+)  # Another machine's process can't be asked whether it lives; no registration takes a day.
+_LONGEST = 6000  # Characters that MLflow keeps of a parameter.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +51,16 @@ class ModelVersion:
 
     Parameters
     ----------
-    name : the registered model, by convention the target's name.
-    version : 1, 2, ...
-    run_id : the run that trained it.
-    alias : the alias it was found by, if any. Aliases move; the version doesn't.
-    tags : among them ``fingerprint`` (of the data), ``trained_until`` and ``recipe``.
+    name
+        the registered model, by convention the target's name.
+    version
+        1, 2, …
+    run_id
+        the run that trained it.
+    alias
+        the alias it was found by, if any. Aliases move; the version doesn't.
+    tags
+        among them ``fingerprint`` (of the data), ``trained_until``, ``recipe`` and ``grade``.
 
     >>> ModelVersion("churn_purchase_28d", 3, "8f2c").uri
     'models:/churn_purchase_28d/3'
@@ -94,7 +84,7 @@ class ModelVersion:
 
     @property
     def recipe(self) -> str | None:
-        """What it was trained by: the same recipe has the same text."""
+        """What it was trained by, as text; equal for equal recipes."""
         return self.tags.get("recipe")
 
 
@@ -103,60 +93,69 @@ class Registry:
 
     Parameters
     ----------
-    uri : ``sqlite:///mlflow.db`` (made if it doesn't exist; artifacts go to ``mlartifacts`` beside it) or the ``http(s)://`` address of
-        a tracking server.
-    experiment : its MLflow experiment, made if it doesn't exist.
+    uri
+        ``sqlite:///mlflow.db`` (made if it doesn't exist, with the artifacts in ``mlartifacts`` beside it), or the
+        ``http(s)://`` address of a tracking server.
+    experiment
+        the MLflow experiment that its runs go to, made if it doesn't exist.
 
-    Raises `ConfigurationError` for another kind of uri, `PersopredictError` if the store can't be reached or read.
+    Raises `ConfigurationError` for another kind of uri or a file of something else, `PersopredictError` if the store
+    can't be reached or read.
 
-    >>> Registry("mlruns")
+    >>> Registry("mlruns")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     persopredict.errors.ConfigurationError: 'mlruns' is not a tracking uri:
-      - error tracking_uri: persopredict writes to a sqlite file or a tracking server. Remedy: write sqlite:///mlflow.db or https://....
+      - error tracking_uri: models are kept in a sqlite file or by a tracking server. Remedy: write sqlite:///...
     """
 
     def __init__(self, uri: str, experiment: str = "persopredict") -> None:
-        self.uri, self._database = _settled(uri)
+        self.uri, database = tracking.settled(uri)
         self.experiment = experiment
         with self._session("opening the model store"):
             from mlflow import MlflowClient
 
-            if self._database is not None:
-                _ensure_store(self._database)
-            self._client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self._experiment_id = self._find_experiment()
+            if database is not None:
+                tracking.ensure_store(database)
+            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            self._experiment_id = self._find_experiment(database)
 
-    def register(self, predictor: Predictor, *, name: str, fingerprint: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
+    def register(
+        self, predictor: Predictor, *, name: str, fingerprint: str, tags: Mapping[str, str] | None = None
+    ) -> ModelVersion:
         """Log a fitted predictor as a run and register it as a new version of `name`, without alias.
 
         Parameters
         ----------
-        predictor : fitted; its `save` gives the files.
-        name : the registered model, made if it doesn't exist.
-        fingerprint : of the data it was trained on (`EventLog.fingerprint`).
-        tags : further tags of the run and the version.
+        predictor
+            fitted; its `save` gives the files.
+        name
+            the registered model, made if it doesn't exist.
+        fingerprint
+            of the data it was trained on (`EventLog.fingerprint`).
+        tags
+            further tags of the run and the version.
 
-        Raises `PersopredictError` if the store can't be written; the run is then marked as failed. A registration that is killed leaves
-        no version, or one without alias; `recover` marks its run.
+        Raises `PersopredictError` if the store can't be written; the run is then marked as failed. A registration that
+        is killed leaves no version, or one without alias; `recover` marks its run.
         """
         with self._session(f"registering {name}"), tempfile.TemporaryDirectory() as folder:
-            files = Path(folder) / "predictor"
+            files = Path(folder, "predictor")
             files.mkdir()
             predictor.save(files)
-            specs, calibrator = (json.loads((files / file).read_text("utf-8")) for file in ("specs.json", "calibrator.json"))
-            facts = {
-                "fingerprint": fingerprint,
-                "trained_until": str(specs["trained_until"]),
-                "recipe": _recipe(specs["recipe"]),
-                **(tags or {}),
-            }
-            run_id = self._client.create_run(self._experiment_id, tags={**facts, _OWNER: _this_process()}, run_name=name).info.run_id
+            specs, calibrator = (
+                json.loads((files / file).read_text("utf-8")) for file in ("specs.json", "calibrator.json")
+            )
+            facts = _facts(specs, predictor.evaluation_, fingerprint) | dict(tags or {})
+            run = self._client.create_run(self._experiment_id, tags=facts | {_PROCESS: _this_process()}, run_name=name)
+            run_id = run.info.run_id
             try:
-                self._log(run_id, _params(predictor.booster_, specs, calibrator), _metrics(specs["evaluation"]))
+                self._log(run_id, _params(predictor.booster_, specs, calibrator), predictor.evaluation_)
                 model = self._store(run_id, name, files, specs)
                 self._ensure_model(name)
-                source = model.artifact_location  # MLflow looks "models:/<id>" up in the global store, which is not ours.
-                made = self._client.create_model_version(name, source, run_id, tags=facts, model_id=model.model_id)
+                # Not "models:/<id>" as the source: MLflow looks that up in the global store, which is not ours.
+                made = self._client.create_model_version(
+                    name, model.artifact_location, run_id, tags=facts, model_id=model.model_id
+                )
                 self._client.set_terminated(run_id, "FINISHED")
             except BaseException:
                 with suppress(Exception):
@@ -179,9 +178,9 @@ class Registry:
         with self._session(f"loading {name} version {version}"), tempfile.TemporaryDirectory() as folder:
             from mlflow.artifacts import download_artifacts
 
-            # Not "models:/<name>/<version>", which MLflow looks up in the global store.
-            files = f"{self._client.get_model_version_download_uri(name, str(version))}/artifacts"
-            return Predictor.load(Path(download_artifacts(artifact_uri=files, dst_path=folder, tracking_uri=self.uri)))
+            # Not "models:/<name>/<version>": MLflow looks that up in the global store as well.
+            source = f"{self._client.get_model_version_download_uri(name, str(version))}/artifacts"
+            return Predictor.load(Path(download_artifacts(source, dst_path=folder, tracking_uri=self.uri)))
 
     def promote(self, name: str, version: int) -> None:
         """Make a version the champion; if it was the challenger, there is none afterwards."""
@@ -192,20 +191,24 @@ class Registry:
 
     def challenge(self, name: str, version: int) -> None:
         """Make a version the challenger."""
-        with self._session(f"naming {name} version {version} as challenger"):
+        with self._session(f"making {name} version {version} the challenger"):
             self._client.set_registered_model_alias(name, "challenger", str(version))
 
     def recover(self) -> tuple[str, ...]:
-        """Mark the runs that died while registering as killed, and return their ids. Call it before a job starts.
+        """Mark the runs that died while registering as killed, and return their ids; for the start of a job.
 
-        Only runs of this library are touched: those of this machine whose process is gone, those of other machines after a day.
+        Only runs of this library are touched: those of this machine whose process is gone, and after a day those of
+        other machines.
         """
         with self._session("looking for runs that died"):
             running = self._client.search_runs([self._experiment_id], "attributes.status = 'RUNNING'", max_results=1000)
-            dead = [run for run in running if _is_dead(run.data.tags.get(_OWNER), run.info.start_time)]
+            dead = [run for run in running if _is_dead(run.data.tags.get(_PROCESS), run.info.start_time)]
             for run in dead:
                 self._client.set_terminated(run.info.run_id, "KILLED")
             return tuple(run.info.run_id for run in dead)
+
+    def _session(self, doing: str) -> AbstractContextManager[None]:
+        return tracking.session(doing, self.uri)
 
     def _by_alias(self, name: str, alias: Alias) -> ModelVersion | None:
         with self._session(f"looking for the {alias} of {name}"):
@@ -225,14 +228,16 @@ class Registry:
                 return {}
             raise
 
-    def _find_experiment(self) -> str:
+    def _find_experiment(self, database: Path | None) -> str:
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
-            place = None if self._database is None else (self._database.parent / "mlartifacts").as_uri()
+            # By default MLflow would keep the current folder as the place of artifacts, for good.
+            place = None if database is None else (database.parent / "mlartifacts").as_uri()
             return str(self._client.create_experiment(self.experiment, artifact_location=place))
         if found.lifecycle_stage == "deleted":
-            remedy = f"mlflow experiments restore --experiment-id {found.experiment_id}, or name another experiment"
-            problem = Problem("experiment_deleted", f"experiment {self.experiment!r} was deleted", remedy=remedy, source=_shown(self.uri))
+            message = f"the experiment {self.experiment!r} was deleted"
+            remedy = f"name another, or `mlflow experiments restore --experiment-id {found.experiment_id}`"
+            problem = Problem("experiment_deleted", message, remedy=remedy, source=tracking.shown(self.uri))
             raise PersopredictError("models can't be registered", [problem])
         return str(found.experiment_id)
 
@@ -245,45 +250,124 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _log(self, run_id: str, params: Mapping[str, str], metrics: Iterable[tuple[str, float, int, int]]) -> None:
-        from mlflow.entities import Metric, Param
+    def _log(self, run_id: str, params: Mapping[str, str], evaluation: Evaluation | None) -> None:
+        from mlflow.entities import Param
 
-        now = int(datetime.now(UTC).timestamp() * 1000)
+        # MLflow takes 100 parameters and 1000 metrics at once.
         pairs = [Param(key, value[:_LONGEST]) for key, value in params.items()]
-        points = [Metric(key, value, at or now, step) for key, value, at, step in metrics]
-        for start in range(0, max(len(pairs), 1), 100):  # MLflow takes 100 parameters and 1000 metrics at once.
+        for start in range(0, len(pairs), 100):
             self._client.log_batch(run_id, params=pairs[start : start + 100], synchronous=True)
+        points = [] if evaluation is None else list(_metrics(evaluation))
         for start in range(0, len(points), 1000):
             self._client.log_batch(run_id, metrics=points[start : start + 1000], synchronous=True)
 
-    def _store(self, run_id: str, name: str, files: Path, specs: Mapping[str, Any]) -> Any:
-        """Store the model from code with its three files; returns MLflow's logged model."""
+    def _store(self, run_id: str, name: str, files: Path, specs: Mapping[str, Any]) -> LoggedModel:
+        """Store the model from code with its three files."""
         import mlflow.pyfunc
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
-        model = self._client.create_logged_model(self._experiment_id, name=name, source_run_id=run_id, model_type="persopredict")
+        model = self._client.create_logged_model(self._experiment_id, name, run_id, model_type="persopredict")
         mlflow.pyfunc.save_model(
             path=files.parent / "model",
-            python_model=str(Path(scoring_model.__file__)),
+            python_model=scoring_model.__file__,
             artifacts={file: str(files / file) for file in scoring_model.FILES},
             signature=_signature(specs),
-            pip_requirements=[f"{package}=={installed(package)}" for package in ("mlflow", "lightgbm", "numpy", "pandas")],
-            mlflow_model=Model(artifact_path=model.artifact_location, run_id=run_id, model_uuid=model.model_id, model_id=model.model_id),
+            pip_requirements=[f"{name}=={installed(name)}" for name in ("mlflow", "lightgbm", "numpy", "pandas")],
+            mlflow_model=Model(
+                artifact_path=model.artifact_location,
+                run_id=run_id,
+                model_uuid=model.model_id,
+                model_id=model.model_id,
+            ),
         )
         self._client.log_model_artifacts(model.model_id, str(files.parent / "model"))
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         return self._client.finalize_logged_model(model.model_id, "READY")
 
-    @contextmanager
-    def _session(self, doing: str) -> Iterator[None]:
-        """MLflow without its noise, its telemetry and its patience; what it raises becomes an error that says what to do."""
-        with _discreet():
-            from alembic.util import CommandError
-            from mlflow.exceptions import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
 
-            try:
-                yield
-            except (MlflowException, CommandError, SQLAlchemyError, OSError, sqlite3.Error) as error:
-                raise _explained(doing, self.uri, error) from error
+def _facts(specs: Mapping[str, Any], evaluation: Evaluation | None, fingerprint: str) -> dict[str, str]:
+    facts = {
+        "fingerprint": fingerprint,
+        "trained_until": str(specs["trained_until"]),
+        "recipe": _recipe(specs["recipe"]),
+        "target": json.dumps(specs["target"]),
+    }
+    return facts if evaluation is None else facts | {"grade": evaluation.grade, "grade_reason": evaluation.grade_reason}
+
+
+def _recipe(recipe: object) -> str:
+    """The recipe as text: its own, or a digest of it."""
+    if isinstance(recipe, str):
+        return recipe
+    return hashlib.md5(json.dumps(recipe, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+
+
+def _params(booster: lgb.Booster, specs: Mapping[str, Any], calibrator: Mapping[str, Any]) -> dict[str, str]:
+    """What the model was made with, flat, as text; what is not set is left out."""
+    params = {
+        **{f"target.{key}": value for key, value in specs["target"].items()},
+        **{f"lightgbm.{key}": value for key, value in booster.params.items()},
+        **{f"calibration.{key}": value for key, value in calibrator.items()},
+        **{f"versions.{key}": value for key, value in specs["versions"].items()},
+        **{key: specs[key] for key in ("trained_until", "timezone", "random_state", "cutoffs")},
+        "trees": booster.num_trees(),
+        "features": len(specs["features"]),
+    }
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
+    return {key: text for key, text in texts.items() if text not in ("null", "")}
+
+
+def _metrics(evaluation: Evaluation) -> Iterator[Metric]:
+    """The pooled metrics under their own names, those of each cutoff under ``by_cutoff/`` in steps, at their time."""
+    from mlflow.entities import Metric
+
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    for name, value in evaluation.summary().items():
+        yield Metric(name, value, now, 0)
+    for step, fold in enumerate(evaluation.folds):
+        values = {"rows": fold.rows, "positives": fold.positives, "rate": fold.rate, **asdict(fold.model)}
+        for baseline, metrics in fold.baselines.items():
+            values |= {f"{baseline}_{name}": value for name, value in asdict(metrics).items()}
+        at = now if fold.cutoff is None else int(fold.cutoff.timestamp() * 1000)
+        for name, value in values.items():
+            if value == value:  # A metric without a value is nan.
+                yield Metric(f"by_cutoff/{name}", float(value), at, step)
+
+
+def _signature(specs: Mapping[str, Any]) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Schema
+
+    keys = scoring_model.keys(specs["target"])
+    text = {key: ColSpec(DataType.string, key) for key in keys if key != "cutoff"}
+    # MLflow's datetime refuses instants with a time zone, which is what snapshots have; the model itself reads any.
+    given = text | {"cutoff": ColSpec(AnyType(), "cutoff")}  # type: ignore[no-untyped-call]
+    answered = text | {"cutoff": ColSpec(DataType.datetime, "cutoff")}
+    features = [ColSpec(DataType.double, feature["name"]) for feature in specs["features"]]
+    numbers = [ColSpec(DataType.double, name) for name in ("score", "probability")]
+    return ModelSignature(
+        inputs=Schema([*(given[key] for key in keys), *features]),
+        outputs=Schema([*(answered[key] for key in keys), *numbers]),
+    )
+
+
+def _this_process() -> str:
+    import psutil
+
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _is_dead(process: str | None, started: int) -> bool:
+    import psutil
+
+    if process is None:
+        return False
+    host, number, born = process.rsplit(":", 2)
+    if host != socket.gethostname():
+        return datetime.now(UTC) - datetime.fromtimestamp(started / 1000, UTC) > _ABANDONED
+    try:
+        # Numbers are given again: only the time of birth tells a process from the next one.
+        return abs(float(psutil.Process(int(number)).create_time()) - float(born)) > 2
+    except psutil.NoSuchProcess:
+        return True

@@ -1,8 +1,8 @@
-"""The code that MLflow stores beside every model: snapshots in, keys, raw score and calibrated probability out (law 11).
+"""The code that MLflow stores with every model: snapshots in; keys, raw score and calibrated probability out (law 11).
 
-MLflow copies this one file into the model ("models from code") and runs the copy wherever the model is served, so it needs nothing of
-persopredict: numpy, pandas and lightgbm read the three files that `Predictor.save` writes. Nothing is pickled and nothing is computed from
-events here; who serves the model brings the features.
+MLflow copies this one file into the model ("models from code") and runs the copy wherever the model is served, so it
+needs nothing of persopredict: numpy, pandas and lightgbm read the three files that `Predictor.save` writes. Nothing is
+pickled, and nothing is computed from events here: who asks brings the features.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ KINDS = ("none", "temperature", "platt")
 
 
 class Scorer:
-    """A trained model over snapshots: LightGBM's trees, then sigmoid(slope · logit + intercept), kept within [1e-6, 1 − 1e-6].
+    """A trained model over snapshots: LightGBM's trees, then sigmoid(slope · logit + intercept) in [1e-6, 1 − 1e-6].
 
     Parameters
     ----------
-    model : LightGBM's own text (`model.txt`).
-    calibrator : ``kind``, ``slope`` and ``intercept`` (`calibrator.json`).
-    specs : of `specs.json` only ``features`` (their names, in the model's order) and ``target`` are read.
+    model
+        LightGBM's own text (`model.txt`).
+    calibrator
+        ``kind``, ``slope`` and ``intercept`` (`calibrator.json`).
+    specs
+        of `specs.json` only ``features`` (their names, in the model's order) and ``target`` are read.
 
     Raises `ValueError` if the files don't belong together, or the calibration is of a kind that this file doesn't know.
 
@@ -61,18 +64,20 @@ class Scorer:
     def score(self, snapshots: pd.DataFrame) -> pd.DataFrame:
         """The keys of each snapshot with its ``score`` (log-odds before calibration) and ``probability``, both float64.
 
-        Rows and index stay as they are. Columns may come in any order; more than needed are ignored. A missing value (nan) is a value to
-        the model, a missing column is not: `ValueError` names every one of them, and every column that does not hold numbers.
+        Rows and index stay as they are. Columns may come in any order; more than needed are ignored. A missing value
+        (nan) is a value to the model, a missing column is not: `ValueError` names every missing column, or every
+        feature that does not hold numbers. A cutoff without time zone is taken as UTC.
         """
         missing = [name for name in (*self.keys, *self.features) if name not in snapshots.columns]
         if missing:
             raise ValueError(f"the snapshots lack {len(missing)} of the model's columns: {', '.join(missing)}")
         answer = snapshots.loc[:, list(self.keys)].copy()
-        answer["cutoff"] = pd.to_datetime(answer["cutoff"], utc=True)
+        answer["cutoff"] = pd.to_datetime(answer["cutoff"], utc=True).dt.as_unit("us")
         logits = self.logits(_matrix(snapshots, self.features))
         calibrated = self.slope * np.clip(logits, -LOGIT_CLIP, LOGIT_CLIP) + self.intercept
+        decay = np.exp(-np.abs(calibrated))
         answer["score"] = logits
-        answer["probability"] = np.clip(1.0 / (1.0 + np.exp(-calibrated)), CLIP, 1 - CLIP)
+        answer["probability"] = np.clip(np.where(calibrated >= 0, 1.0, decay) / (1.0 + decay), CLIP, 1 - CLIP)
         return answer
 
     def logits(self, matrix: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -101,17 +106,20 @@ def _matrix(snapshots: pd.DataFrame, features: Sequence[str]) -> np.ndarray[Any,
 
 def _hand_to_mlflow() -> None:
     from mlflow.models import set_model
-    from mlflow.pyfunc import PythonModel, PythonModelContext
+    from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-    class ScoringModel(PythonModel):  # type: ignore[misc]
+    class ScoringModel(PythonModel):
         def load_context(self, context: PythonModelContext) -> None:
             self.scorer = Scorer.load(Path(context.artifacts["model.txt"]).parent)
 
-        def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        def predict(
+            self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, object] | None = None
+        ) -> pd.DataFrame:
             return self.scorer.score(model_input)
 
     set_model(ScoringModel())
 
 
-if __package__ != "persopredict":  # MLflow runs the file under a name of its own; as part of the package it only defines.
+# MLflow runs the file under a name of its own; as a part of the package it only defines.
+if __package__ != "persopredict":
     _hand_to_mlflow()

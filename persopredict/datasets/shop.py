@@ -1,10 +1,11 @@
 """The made shop: its known parameters, and the clock by which its customers live.
 
-A customer appears with a first order, and from then on, until leaving, makes orders, views and e-mail clicks, each a Poisson process with
-the customer's own rate, drawn from a Gamma distribution; after each order the customer leaves for good with a probability that depends on
-what the log shows of that order (Schmittlein, Morrison & Colombo 1987, "Counting your customers", Management Science 33; Fader, Hardie & Lee
-2005, "Counting your customers the easy way", Marketing Science 24, where the probability is Beta distributed instead of driven by observables).
-Views and clicks raise, for some days, the rate of conversions. `persopredict.datasets.truth` turns this into probabilities.
+A customer appears with a first order, and from then on, until leaving, makes orders, views and e-mail clicks, each a
+Poisson process with the customer's own rate, drawn from a Gamma distribution; after each order the customer leaves for
+good with a probability that depends on what the log shows of that order (Schmittlein, Morrison & Colombo 1987,
+"Counting your customers", Management Science 33; Fader, Hardie & Lee 2005, "Counting your customers the easy way",
+Marketing Science 24, where the probability is Beta distributed instead of driven by observables). Views and clicks
+raise, for some days, the rate of conversions. `persopredict.datasets.truth` turns this into probabilities.
 """
 
 from __future__ import annotations
@@ -59,13 +60,16 @@ class Shop:
     Parameters
     ----------
     purchase, view, email_click : the three streams of a customer who has not left.
-    channels : shares sum to 1. A customer's home channel is that of the first order; `faithful` of the others are made there too.
-    stockout : probability that an order meets a "stockout", logged with it; it multiplies the probability to leave by `stockout_factor`.
-    conversion_per_day, conversion_per_view, conversion_per_email_click : expected conversions of a customer in a channel of factor 1: out of
-        the blue, and following each view or click, spread over the days after it as exp(−days / `memory`) / `memory`.
+    channels : shares sum to 1. A customer's home channel is that of the first order; `faithful` of the others are made
+        there too.
+    stockout : probability that an order meets a "stockout", logged with it; it multiplies the probability to leave by
+        `stockout_factor`.
+    conversion_per_day, conversion_per_view, conversion_per_email_click : expected conversions of a customer in a
+        channel of factor 1: out of the blue, and following each view or click, spread over the days after it as
+        exp(−days / `memory`) / `memory`.
     drift : change of the log of the conversion rate per 365 days; 0.7 doubles it in a year.
     basket : mean number of lines of an order beyond the first.
-    categories, taste : number of categories, and how similar the customers' tastes are: Dirichlet(`taste` × popularity).
+    categories, taste : number of categories, and how alike the customers' tastes are: Dirichlet(`taste` × popularity).
 
     Raises `SpecificationError`, with every parameter that is out of range.
 
@@ -76,16 +80,20 @@ class Shop:
       - error out_of_range: the shares of the channels sum to 0.4. Remedy: let them sum to 1.
     """
 
-    purchase: Stream = field(default=Stream(0.9, 0.09))
-    view: Stream = field(default=Stream(0.45, 0.16))
-    email_click: Stream = field(default=Stream(0.35, 0.02))
-    channels: tuple[Channel, ...] = (Channel("web", 0.5, 0.05, 1.0), Channel("app", 0.3, 0.03, 1.6), Channel("store", 0.2, 0.08, 0.4))
+    purchase: Stream = field(default=Stream(1.5, 0.09))
+    view: Stream = field(default=Stream(0.4, 0.1))
+    email_click: Stream = field(default=Stream(0.4, 0.015))
+    channels: tuple[Channel, ...] = (
+        Channel("web", 0.5, 0.025, 1.0),
+        Channel("app", 0.3, 0.015, 1.6),
+        Channel("store", 0.2, 0.05, 0.5),
+    )
     faithful: float = 0.85
     stockout: float = 0.06
     stockout_factor: float = 5.0
-    conversion_per_day: float = 0.0004
-    conversion_per_view: float = 0.03
-    conversion_per_email_click: float = 0.2
+    conversion_per_day: float = 0.0005
+    conversion_per_view: float = 0.025
+    conversion_per_email_click: float = 0.125
     memory: float = 10.0
     drift: float = 0.0
     basket: float = 0.7
@@ -133,20 +141,21 @@ class Shop:
     def leaving(self, channel: Integers, stockout: NDArray[np.bool_]) -> Floats:
         """Probability to leave after an order, by home channel (index) and whether the order met a stockout; shape of the arguments."""
         dropout = np.array([each.dropout for each in self.channels])[channel]
-        return np.minimum(np.where(stockout, self.stockout_factor, 1.0) * dropout, 0.99)
+        return np.asarray(np.minimum(np.where(stockout, self.stockout_factor, 1.0) * dropout, 0.99), dtype=np.float64)
 
     def average_leaving(self) -> Floats:
         """Probability to leave after an order that has not been made yet, one per home channel."""
         every = np.arange(len(self.channels))
         met, missed = (self.leaving(every, np.full(len(every), flag)) for flag in (True, False))
-        return self.stockout * met + (1 - self.stockout) * missed
+        average: Floats = self.stockout * met + (1 - self.stockout) * missed
+        return average
 
 
 class Clock:
     """The shop's own time, in days since `start`: it runs slowly at night, fast in the evening and on Saturdays, seven days in a week.
 
-    A process that is even on this clock has a daily and weekly rhythm on ours, and its likelihood stays simple (the time change of a
-    Poisson process).
+    A process that is even on this clock has a daily and weekly rhythm on ours, and its likelihood stays simple (the
+    time change of a Poisson process).
 
     >>> clock = Clock(datetime(2024, 1, 1, tzinfo=UTC))
     >>> clock.reading(np.array([clock.start, clock.start + 7 * DAY]))
@@ -171,7 +180,7 @@ class Clock:
         # The epoch was a Thursday: four days later a week begins.
         week, rest = np.divmod(moments - 4 * DAY, 7 * DAY)
         inside = np.interp(rest * (24 / DAY), np.arange(169), self._knots)
-        return week * 7.0 + inside - self._offset
+        return np.asarray(week * 7.0 + inside - self._offset, dtype=np.float64)
 
     def moment(self, readings: Floats) -> Integers:
         """The moment (UTC microseconds since 1970, rounded) at which the clock shows `readings`."""

@@ -1,21 +1,28 @@
 """P(label | the log before the cutoff) of a made shop: what the best possible model would answer, for it knows all that the log can tell.
 
-Let T be the cutoff, on the shop's clock; of a customer, h the time since the first order, g the time between the first and the last order,
-x the orders after the first, n_k the views (k=1) and e-mail clicks (k=2); λ ~ Gamma(r, α) the rate of orders, ν_k ~ Gamma(ρ_k, β_k) the others';
-q the probability to leave after the last order, which the log shows. Whoever left did so at the last order, and was silent since.
+Let T be the cutoff, on the shop's clock; of a customer, h the time since the first order, g the time between the first
+and the last order, x the orders after the first, n_k the views (k=1) and e-mail clicks (k=2); λ ~ Gamma(r, α) the rate
+of orders, ν_k ~ Gamma(ρ_k, β_k) the others'; q the probability to leave after the last order, which the log shows.
+Whoever left did so at the last order, and was silent since.
 
-Alive? The likelihoods of both stories differ by q : 1 − q and by the silence, over which the Gammas integrate in closed form (as in Fader,
-Hardie & Lee 2005, equation 8, with q for their Beta distributed probability and more streams than one):
+Alive? The likelihoods of both stories differ by q : 1 − q and by the silence, over which the Gammas integrate in closed
+form (as in Fader, Hardie & Lee 2005, equation 8, with q for their Beta distributed probability and more streams than
+one):
     left : alive = q / (1 − q) · ((α+h)/(α+g))^(r+x) · Π_k ((β_k+h)/(β_k+g))^(ρ_k+n_k) · exp(∫ c over the silence),
-with c the rate of conversions, known given the views and clicks; and one view, click or conversion after the last order proves life.
+with c the rate of conversions, known given the views and clicks; and one view, click or conversion after the last order
+proves life.
 
-Given life, λ | log ~ Gamma(r+x, α+h), ν_k | log ~ Gamma(ρ_k+n_k, β_k+h), independent of each other. Hence, for a horizon of u days,
+Given life, λ | log ~ Gamma(r+x, α+h), ν_k | log ~ Gamma(ρ_k+n_k, β_k+h), independent of each other. Hence, for a
+horizon of u days,
     P(no order) = 1 − P(alive) · (1 − ((α+h)/(α+h+u))^(r+x)).
-Conversions are a Poisson process of rate c(s) = m e^{δs} (b + Σ_i w_i e^{−(s−s_i)/τ}) over the past views and clicks i, until the customer
-leaves. Let K(u) = P(no conversion within u | did not leave before): what past touches still cause is known, and future touches of stream k,
-at rate ν_k, thin it (the Laplace functional of a Poisson process) with D_k(u) = ∫_0^u (1 − exp(−∫_v^u m w_k e^{δ(T+y)−(y−v)/τ} dy)) dv:
-    K(u) = exp(−m (b ∫_0^u e^{δ(T+y)} dy + Z ∫_0^u e^{δ(T+y)−y/τ} dy)) · Π_k ((β_k+h)/(β_k+h+D_k(u)))^(ρ_k+n_k),  Z = Σ_i w_i e^{−(T−s_i)/τ}.
-The customer leaves within u with probability 1 − S(u), S(u) = ((α+h)/(α+h+q̄u))^(r+x), q̄ the mean of q over the orders to come. So
+Conversions are a Poisson process of rate c(s) = m e^{δs} (b + Σ_i w_i e^{−(s−s_i)/τ}) over the past views and clicks i,
+until the customer leaves. Let K(u) = P(no conversion within u | did not leave before): what past touches still cause is
+known, and future touches of stream k, at rate ν_k, thin it (the Laplace functional of a Poisson process) with D_k(u) =
+∫_0^u (1 − exp(−∫_v^u m w_k e^{δ(T+y)−(y−v)/τ} dy)) dv:
+    K(u) = exp(−m (b ∫_0^u e^{δ(T+y)} dy + Z ∫_0^u e^{δ(T+y)−y/τ} dy)) · Π_k ((β_k+h)/(β_k+h+D_k(u)))^(ρ_k+n_k),  Z =
+    Σ_i w_i e^{−(T−s_i)/τ}.
+The customer leaves within u with probability 1 − S(u), S(u) = ((α+h)/(α+h+q̄u))^(r+x), q̄ the mean of q over the orders
+to come. So
     P(no conversion | alive) = S(u) K(u) + ∫_0^u −S'(v) K(v) dv.
 Both remaining integrals are smooth and done by Gauss-Legendre with 32 nodes; they agree with 96 nodes to 1e-9.
 """
@@ -51,9 +58,7 @@ class Histories:
 
 def histories(past: pa.Table, shop: Shop, clock: Clock, cutoff: int) -> Histories:
     """Summarise the events before `cutoff` (UTC microseconds); rows in any order, lines of one order counted once."""
-    encoded = pc.dictionary_encode(past["customer_id"].combine_chunks())
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+    encoded = past["customer_id"].combine_chunks().dictionary_encode()
     customers, customer = encoded.dictionary, encoded.indices.to_numpy().astype(np.int64)
     size, moment, event = len(customers), _integers(past["event_at"]), past["event"]
     now, reading = float(clock.reading(np.array([cutoff]))[0]), clock.reading(moment)
@@ -98,7 +103,10 @@ def histories(past: pa.Table, shop: Shop, clock: Clock, cutoff: int) -> Historie
 
 def touch_weights(shop: Shop) -> dict[str, float]:
     """The rate of conversions, per day, right after one view or one e-mail click, in a channel of factor 1 and without drift."""
-    return {"view": shop.conversion_per_view / shop.memory, "email_click": shop.conversion_per_email_click / shop.memory}
+    return {
+        "view": shop.conversion_per_view / shop.memory,
+        "email_click": shop.conversion_per_email_click / shop.memory,
+    }
 
 
 def alive(seen: Histories, shop: Shop, now: float) -> Floats:
@@ -118,7 +126,7 @@ def no_order(seen: Histories, shop: Shop, now: float, horizon: float) -> Floats:
     """P(no order within `horizon` days of the shop's clock | the log)."""
     rate = shop.purchase.rate + seen.tenure
     at_least_one = -np.expm1((shop.purchase.shape + seen.repeats) * np.log(rate / (rate + horizon)))
-    return 1 - alive(seen, shop, now) * at_least_one
+    return np.asarray(1 - alive(seen, shop, now) * at_least_one, dtype=np.float64)
 
 
 def conversion(seen: Histories, shop: Shop, now: float, horizon: float, nodes: int = NODES) -> Floats:
@@ -130,7 +138,7 @@ def conversion(seen: Histories, shop: Shop, now: float, horizon: float, nodes: i
     for point, weight in zip(points, weights, strict=True):
         left_then = shape * leaves / rate * np.exp((shape + 1) * np.log(rate / (rate + leaves * point)))
         none += weight * left_then * _no_conversion(seen, shop, now, point, nodes)
-    return alive(seen, shop, now) * (1 - none)
+    return np.asarray(alive(seen, shop, now) * (1 - none), dtype=np.float64)
 
 
 def _no_conversion(seen: Histories, shop: Shop, now: float, horizon: float, nodes: int) -> Floats:
@@ -147,7 +155,7 @@ def _no_conversion(seen: Histories, shop: Shop, now: float, horizon: float, node
         thinned = (-np.expm1(-stream_weight * caused) @ weights)[seen.channel]
         rate = stream.rate + seen.tenure
         exponent += (stream.shape + count) * np.log(rate / (rate + thinned))
-    return np.exp(exponent)
+    return np.asarray(np.exp(exponent), dtype=np.float64)
 
 
 def _streams(seen: Histories, shop: Shop) -> list[tuple[Stream, Integers]]:

@@ -106,7 +106,7 @@ class DuckDBEngine(Engine):
 
     def drop(self, name: str) -> None:
         """Drop a table of ours."""
-        self._connection.execute(exp.Drop(this=table(name), kind="TABLE", exists=True).sql("duckdb"))
+        self._connection.execute(exp.Drop(tables=[table(name)], kind="TABLE", exists=True).sql("duckdb"))
 
     def read_naive_times_in(self, timezone: str) -> None:
         """From now on, times without an offset are read in this zone."""
@@ -123,13 +123,17 @@ class DuckDBEngine(Engine):
 
     def batches(self, step: Step, size: int = 65_536) -> Iterator[pa.RecordBatch]:
         """The result, batch by batch; at least one batch, so that an empty result still has its schema."""
-        reader = self._execute(step, step.sql("duckdb", pretty=False)).to_arrow_reader(size)
-        seen = False
-        for batch in reader:
-            seen = True
-            yield batch
-        if not seen:
-            yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+        sql = step.sql("duckdb", pretty=False)
+        try:
+            reader = self._connection.sql(sql).to_arrow_reader(size)
+            seen = False
+            for batch in reader:
+                seen = True
+                yield batch
+            if not seen:
+                yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+        except duckdb.Error as error:
+            raise EngineError(step.name, step.sql("duckdb"), str(error)) from error
 
     def _execute(self, step: Step, sql: str) -> duckdb.DuckDBPyConnection:
         try:

@@ -1,0 +1,233 @@
+"""The command line: one command for cron or Airflow, with exit codes that a scheduler can act on.
+
+Exit codes: 0 done; 1 failed; 2 bad usage or configuration; 3 data not ready or stale, nothing published; 4 published,
+some targets skipped. Results go to standard output, messages and progress to standard error. Whatever is heavy is
+imported by the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import traceback as tracebacks
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from persopredict.errors import ConfigurationError, PersopredictError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from persopredict.config import Config
+    from persopredict.job import Job, JobResult
+
+_HOW_TO_TRACE = "For the traceback: persopredict --traceback <command>, or PERSOPREDICT_TRACEBACK=1"
+_EPILOG = (
+    "Exit codes: 0 done; 1 failed; 2 bad usage or configuration; 3 data not ready or stale, nothing published; "
+    "4 published, some targets skipped."
+)
+
+
+class _Commands(TyperGroup):
+    """The group of commands; the one place where an exception becomes a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run the command; an exception becomes a message on standard error and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except PersopredictError as error:
+            self._report(ctx, error, _told(error, examples=_console().is_terminal))
+            raise typer.Exit(error.exit_code) from None
+        except Exception as error:
+            if type(error).__module__.startswith(("click", "typer")):
+                raise
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            self._report(ctx, error, f"unexpected {type(error).__name__}: {reason}\n{_HOW_TO_TRACE}")
+            raise typer.Exit(1) from None
+
+    def _report(self, ctx: Any, error: Exception, message: str) -> None:  # noqa: ANN401
+        if ctx.params.get("traceback"):
+            _say("".join(tracebacks.format_exception(error)))
+        _say(f"persopredict: {message}")
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Predictive attributes for every customer, from event logs.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", help="Date or time of the scores, in the project's time zone [default: end of the data]."),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", help="Learn from what was known before this date or time [default: end of the data]."),
+]
+DEFAULT_CONFIG = Path("persopredict.toml")
+
+
+def main() -> None:
+    """The entry point of the command `persopredict`."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _print(f"persopredict {importlib.metadata.version('persopredict')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", envvar="PERSOPREDICT_TRACEBACK", help="Show the traceback of a failure.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Predictive attributes for every customer, from event logs."""
+
+
+@app.command()
+def init(
+    config: ConfigOption = DEFAULT_CONFIG,
+    events: Annotated[
+        str | None, typer.Option(help="A Parquet or CSV file (or glob) to propose the mapping from.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a commented configuration to start from."""
+    from persopredict import starter
+
+    if config.exists() and not force:
+        remedy = "give --force to overwrite it, or --config for another name"
+        raise ConfigurationError(
+            "nothing was written", [Problem("file_exists", f"{config} is there already", remedy=remedy)]
+        )
+    if events is None:
+        text = starter.starter_toml()
+    else:
+        _must_exist(events)
+        types, mapping, names = starter.inspect(events)
+        unused = [column for column in types if column not in mapping.values()]
+        path = events if "://" in events else os.path.relpath(events, config.parent)
+        text = starter.starter_toml(path, mapping, unused=unused, event_names=names)
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(text, encoding="utf-8")
+    _print(f"Wrote {config}. Look through it, then: persopredict check")
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None:
+    """Print the data-usability report: every problem, with count, example and remedy."""
+    settings = _load(config)
+    with _steps("check") as progress:
+        progress("reading the events")
+        report = settings.event_log().check(list(settings.targets.values()), settings.instant(as_of))
+    _print(str(report))
+
+
+@app.command()
+def train(config: ConfigOption = DEFAULT_CONFIG, until: UntilOption = None) -> None:
+    """Train every target's model, evaluate it and register it."""
+    with _job(config, "train") as (job, settings):
+        result = job.train(settings.instant(until))
+    _finish(result)
+
+
+@app.command()
+def score(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None:
+    """Score every customer with the champions and publish the attributes."""
+    with _job(config, "score") as (job, settings):
+        result = job.score(settings.instant(as_of))
+    _finish(result)
+
+
+@app.command()
+def run(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None:
+    """The nightly job: train what is due, score, publish."""
+    with _job(config, "run") as (job, settings):
+        result = job.run(settings.instant(as_of))
+    _finish(result)
+
+
+@contextmanager
+def _job(path: Path, title: str) -> Iterator[tuple[Job, Config]]:
+    settings = _load(path)
+    with _steps(title) as progress:
+        yield settings.build(progress=progress), settings
+
+
+def _load(path: Path) -> Config:
+    from persopredict.config import load
+
+    return load(path)
+
+
+@contextmanager
+def _steps(title: str) -> Iterator[Any]:
+    from persopredict.progress import steps
+
+    with steps(f"persopredict {title}", console=_console()) as progress:
+        yield progress
+
+
+def _finish(result: JobResult) -> None:
+    _print(str(result))
+    raise typer.Exit(result.exit_code)
+
+
+def _must_exist(pattern: str) -> None:
+    """Refuse a local file or glob that matches nothing."""
+    import glob
+
+    from persopredict.errors import did_you_mean
+
+    if "://" not in pattern and not glob.glob(pattern):
+        folder = Path(pattern).parent
+        beside = [file.name for file in sorted(folder.iterdir())] if folder.is_dir() else []
+        hint = did_you_mean(Path(pattern).name, beside) or "check the path"
+        raise ConfigurationError(
+            "nothing was written", [Problem("no_file", f"no file matches {pattern!r}", remedy=hint)]
+        )
+
+
+def _told(error: PersopredictError, *, examples: bool) -> str:
+    """The error's text; `examples` come from the data and belong on the user's screen, not in a scheduler's log."""
+    if examples or error.exit_code == 2 or not any(problem.example for problem in error.problems):
+        return str(error)
+    head = str(error).partition(":\n  - ")[0]
+    withheld = [dataclasses.replace(problem, example="") for problem in error.problems]
+    lines = "".join(f"\n  - {problem}" for problem in withheld)
+    return f"{head}:{lines}\n(Examples are shown on a terminal only.)"
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _say(text: str) -> None:
+    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(text: str) -> None:
+    from rich.console import Console
+
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)

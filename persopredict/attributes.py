@@ -274,9 +274,7 @@ def conform(frame: IntoFrame) -> pa.Table:
         wrong = {**_identity(rows), "bad_status": (rows["status"].fillna("") != status, rows["status"])}
         problems = _counted(wrong)
     if problems:
-        raise SpecificationError(
-            "the frame does not hold predictive attributes; make them with pp.attributes", problems
-        )
+        raise SpecificationError("the frame does not hold predictive attributes; make them with pp.attributes", problems)
     return table
 
 

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from persopredict.errors import ConfigurationError, PersopredictError, Problem
+from persopredict.errors import ConfigurationError, PersopredictError, Problem, did_you_mean
+from persopredict.progress import error_console, steps
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from persopredict.config import Config
     from persopredict.job import Job, JobResult
 
@@ -37,14 +36,14 @@ _EPILOG = (
 class _Commands(TyperGroup):
     """The group of commands; the one place where an exception becomes a message and an exit code."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: Any) -> Any:
         """Run the command; an exception becomes a message on standard error and an exit code."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except PersopredictError as error:
-            self._report(ctx, error, _told(error, examples=_console().is_terminal))
+            self._report(ctx, error, _told(error, examples=error_console().is_terminal))
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
             if type(error).__module__.startswith(("click", "typer")):
@@ -53,7 +52,7 @@ class _Commands(TyperGroup):
             self._report(ctx, error, f"unexpected {type(error).__name__}: {reason}\n{_HOW_TO_TRACE}")
             raise typer.Exit(1) from None
 
-    def _report(self, ctx: Any, error: Exception, message: str) -> None:  # noqa: ANN401
+    def _report(self, ctx: Any, error: Exception, message: str) -> None:
         if ctx.params.get("traceback"):
             _say("".join(tracebacks.format_exception(error)))
         _say(f"persopredict: {message}")
@@ -66,16 +65,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help is there in a quarter of a second; drawn with rich it takes three times as long.
+    rich_markup_mode=None,
 )
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 AsOfOption = Annotated[
     str | None,
-    typer.Option("--as-of", help="Date or time of the scores, in the project's time zone [default: end of the data]."),
+    typer.Option("--as-of", help="Date or time of the scores, in the project's time zone. Default: the end of the data."),
 ]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", help="Learn from what was known before this date or time [default: end of the data]."),
+    typer.Option("--until", help="Learn from what was known before this date or time. Default: the end of the data."),
 ]
 DEFAULT_CONFIG = Path("persopredict.toml")
 
@@ -96,9 +97,7 @@ def _options(
     traceback: Annotated[
         bool, typer.Option("--traceback", envvar="PERSOPREDICT_TRACEBACK", help="Show the traceback of a failure.")
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Predictive attributes for every customer, from event logs."""
 
@@ -106,9 +105,7 @@ def _options(
 @app.command()
 def init(
     config: ConfigOption = DEFAULT_CONFIG,
-    events: Annotated[
-        str | None, typer.Option(help="A Parquet or CSV file (or glob) to propose the mapping from.")
-    ] = None,
+    events: Annotated[str | None, typer.Option(help="A Parquet or CSV file (or glob) to propose the mapping from.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
@@ -116,9 +113,7 @@ def init(
 
     if config.exists() and not force:
         remedy = "give --force to overwrite it, or --config for another name"
-        raise ConfigurationError(
-            "nothing was written", [Problem("file_exists", f"{config} is there already", remedy=remedy)]
-        )
+        raise ConfigurationError("nothing was written", [Problem("file_exists", f"{config} is there already", remedy=remedy)])
     if events is None:
         text = starter.starter_toml()
     else:
@@ -134,9 +129,13 @@ def init(
 
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None:
-    """Print the data-usability report: every problem, with count, example and remedy."""
+    """Print the data-usability report.
+
+    Every problem of the events at once, each with its count, first example and remedy. With --as-of it is also judged
+    whether the data is fresh enough to score at that time.
+    """
     settings = _load(config)
-    with _steps("check") as progress:
+    with steps("persopredict check") as progress:
         progress("reading the events")
         report = settings.event_log().check(list(settings.targets.values()), settings.instant(as_of))
     _print(str(report))
@@ -144,7 +143,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> No
 
 @app.command()
 def train(config: ConfigOption = DEFAULT_CONFIG, until: UntilOption = None) -> None:
-    """Train every target's model, evaluate it and register it."""
+    """Train, evaluate and register every target's model."""
     with _job(config, "train") as (job, settings):
         result = job.train(settings.instant(until))
     _finish(result)
@@ -152,7 +151,7 @@ def train(config: ConfigOption = DEFAULT_CONFIG, until: UntilOption = None) -> N
 
 @app.command()
 def score(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None:
-    """Score every customer with the champions and publish the attributes."""
+    """Score every customer with the champions, publish."""
     with _job(config, "score") as (job, settings):
         result = job.score(settings.instant(as_of))
     _finish(result)
@@ -169,7 +168,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None
 @contextmanager
 def _job(path: Path, title: str) -> Iterator[tuple[Job, Config]]:
     settings = _load(path)
-    with _steps(title) as progress:
+    with steps(f"persopredict {title}") as progress:
         yield settings.build(progress=progress), settings
 
 
@@ -177,14 +176,6 @@ def _load(path: Path) -> Config:
     from persopredict.config import load
 
     return load(path)
-
-
-@contextmanager
-def _steps(title: str) -> Iterator[Any]:
-    from persopredict.progress import steps
-
-    with steps(f"persopredict {title}", console=_console()) as progress:
-        yield progress
 
 
 def _finish(result: JobResult) -> None:
@@ -196,15 +187,11 @@ def _must_exist(pattern: str) -> None:
     """Refuse a local file or glob that matches nothing."""
     import glob
 
-    from persopredict.errors import did_you_mean
-
     if "://" not in pattern and not glob.glob(pattern):
         folder = Path(pattern).parent
         beside = [file.name for file in sorted(folder.iterdir())] if folder.is_dir() else []
         hint = did_you_mean(Path(pattern).name, beside) or "check the path"
-        raise ConfigurationError(
-            "nothing was written", [Problem("no_file", f"no file matches {pattern!r}", remedy=hint)]
-        )
+        raise ConfigurationError("nothing was written", [Problem("no_file", f"no file matches {pattern!r}", remedy=hint)])
 
 
 def _told(error: PersopredictError, *, examples: bool) -> str:
@@ -217,17 +204,11 @@ def _told(error: PersopredictError, *, examples: bool) -> str:
     return f"{head}:{lines}\n(Examples are shown on a terminal only.)"
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
 def _say(text: str) -> None:
-    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+    error_console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _print(text: str) -> None:
     from rich.console import Console
 
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    Console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -80,8 +80,7 @@ class Config:
         return None if text is None else instant(text, self.project.timezone)
 
     def path(self, text: str) -> str:
-        """A path or URL of the file as others can use it: relative paths start at the file's folder.
-        """
+        """A path or URL of the file as others can use it: relative paths start at the file's folder."""
         if re.match(r"[A-Za-z0-9+]+://", text) and not text.startswith(("sqlite:///", "duckdb:///")):
             return text
         scheme, _, path = text.rpartition(":///")
@@ -98,13 +97,11 @@ class Config:
     def _log_of(self, source: Source) -> EventLog:
         from persopredict.events import EventLog
 
-        events, columns = source.events, source.columns.model_dump(exclude_unset=True)
+        events, columns = source.events, source.columns.given()
         if events.event is not None:
             columns["event"] = constant(events.event)
         zone = self.project.timezone
-        observed = (
-            None if events.observed is None else (instant(events.observed[0], zone), instant(events.observed[1], zone))
-        )
+        observed = None if events.observed is None else (instant(events.observed[0], zone), instant(events.observed[1], zone))
         data = self.path(events.path) if events.path else events.table or events.query
         return EventLog(
             data,
@@ -121,6 +118,13 @@ class Config:
         from persopredict.predictor import Predictor
 
         return [Predictor(target, estimator=self._estimator(name)) for name, target in self.targets.items()]
+
+    def _estimator(self, target: str) -> Any:
+        """Our learner with the file's parameters over ours; None, for ours as it is, if the file gives none."""
+        from persopredict.learner import default_estimator
+
+        parameters = self.lightgbm.get(target)
+        return default_estimator(0, **parameters) if parameters else None
 
     def build(self, progress: Callable[[str], None] | None = None) -> Job:
         """The job that the file describes; `progress` is told each step as it begins."""
@@ -197,10 +201,10 @@ class _Sections(TomlReader):
             self.add("missing_key", "warehouse", "[warehouse] is missing", remedy)
             return None
         warehouse = self.table(sections.WarehouseSettings, document["warehouse"], "warehouse")
+        if warehouse and warehouse.url == ":memory:":
+            self.add("bad_value", "warehouse.url", "':memory:' is not allowed: nothing would be kept", "write url = 'warehouse.duckdb'")
         if warehouse and re.match(r"(?!duckdb:)[A-Za-z0-9+]+://", warehouse.url):
-            self.not_available(
-                "warehouse.url", "a warehouse other than a DuckDB file", "write url = 'warehouse.duckdb'"
-            )
+            self.not_available("warehouse.url", "a warehouse other than a DuckDB file", "write url = 'warehouse.duckdb'")
         return warehouse
 
     def events(self, document: Table) -> tuple[Source, ...]:
@@ -249,16 +253,14 @@ class _Sections(TomlReader):
             parameters = self.table(sections.LightGBM, entry.get("lightgbm", {}), f"{key}.lightgbm")
             target = self.target(name, entry)
             if "name" not in entry and not re.fullmatch(r"[a-z0-9_]{1,48}", name):
-                self.add(
-                    "bad_value", key, f"{name!r} is not a name for a target", "use a-z, 0-9 and _, at most 48 of them"
-                )
+                self.add("bad_value", key, f"{name!r} is not a name for a target", "use a-z, 0-9 and _, at most 48 of them")
             if target is None:
                 continue
             if target.name in targets:
                 self.add("contradiction", key, f"two targets are named {target.name!r}", "give one another name")
             targets[target.name] = target
             if parameters and parameters.model_fields_set:
-                lightgbm[target.name] = parameters.model_dump(exclude_unset=True)
+                lightgbm[target.name] = parameters.given()
         return targets, lightgbm
 
     def target(self, name: str, raw: Mapping[str, object]) -> Target | None:
@@ -276,7 +278,7 @@ class _Sections(TomlReader):
             rest = {argument: value for argument, value in raw.items() if argument not in ("type", "lightgbm")}
             arguments = self.table(_TARGETS[kind], rest, key, also=("type", "lightgbm"))
             if arguments is not None:
-                return self.built_target(key, {"name": name, "type": kind, **arguments.model_dump(exclude_unset=True)})
+                return self.built_target(key, {"name": name, "type": kind, **arguments.given()})
         return None
 
     def built_target(self, key: str, arguments: Table) -> Target | None:

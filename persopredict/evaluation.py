@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from persopredict.calibration import Choice
-from persopredict.comparison import NO_INTERVAL, RESAMPLES, Bootstrap, Interval, Paired, decide, paired_log_loss
+from persopredict.comparison import RESAMPLES, Bootstrap, Interval, Paired, decide, paired_log_loss
 from persopredict.errors import Problem, SpecificationError, TooLittleDataError
 from persopredict.metrics import Metrics, Ranking, log_losses
 from persopredict.results import MODEL, Evaluation, Grade, Result
@@ -108,7 +108,17 @@ def evaluate(
     resamples
         of the bootstrap over customers, all rows of one customer drawn together (see `comparison.Bootstrap`).
 
-    Raises `TooLittleDataError` without folds, `SpecificationError` if cutoffs are not in order or baselines differ.
+    Raises `TooLittleDataError` without rows, `SpecificationError` if cutoffs are not in order or baselines differ.
+
+    >>> from datetime import UTC
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.uniform(0.05, 0.95, 500)
+    >>> y, ids, logit = (rng.random(500) < truth).astype(np.int8), np.arange(500).astype(str), np.log(truth / (1 - truth))
+    >>> baselines = {"base_rate": np.full(500, 0.5)}
+    >>> fold = FoldPredictions(datetime(2017, 12, 3, tzinfo=UTC), ids, y, logit, truth, baselines, 1000, 500)
+    >>> evaluation = evaluate([fold], target="churn")
+    >>> evaluation.grade, evaluation.best_baseline, round(evaluation.pooled.model.auc, 2)
+    ('A', 'base_rate', 0.81)
     """
     _check(folds)
     y = np.concatenate([fold.y for fold in folds]).astype(np.float64)
@@ -195,8 +205,7 @@ def _draws(y: Floats, predictors: Mapping[str, Floats], bootstrap: Bootstrap) ->
     draws = {}
     for place, name in enumerate(predictors):
         loss, brier = means[:, 2 + 2 * place] / rows, means[:, 3 + 2 * place] / rows
-        with np.errstate(divide="ignore", invalid="ignore"):
-            skill = 1 - brier / (rate * (1 - rate))
+        skill = 1 - np.divide(brier, rate * (1 - rate), out=np.full_like(brier, np.nan), where=(rate > 0) & (rate < 1))
         auc, precision, lift = ranks[place]
         draws[name] = dict(zip(WITH_INTERVALS, (auc, precision, loss, brier, skill, lift), strict=True))
     return draws

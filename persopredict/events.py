@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
 from sqlglot import exp
 
 from persopredict.engines.base import Engine, Step
@@ -24,6 +25,9 @@ from persopredict.sources import MODEL, NUMBERS, TEXTS, Described, Mapped, Sourc
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, offsets, zone
 from persopredict.usability import LogFacts, SourceFacts, UsabilityReport, assess
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Moment = str | datetime
 
@@ -221,6 +225,21 @@ class EventLog:
             "weekday": cast_to(exp.Mod(this=weekday, expression=lit(7)) + lit(1), "INTEGER"),
         }
         return select({**{name: col(name) for name in kept}, **calendar}, local)
+
+    @cached_property
+    def late(self) -> bool:
+        """Whether some source says when its rows became known."""
+        return any("known_at" in found.source.mapping for found in self._sound())
+
+    def native(self, frame: pd.DataFrame) -> Any:
+        """A pandas frame as the kind of frame that the log was made from: Polars and PyArrow stay themselves, all else is pandas."""
+        from persopredict.attributes import to_arrow
+
+        data = self._sources[0].data
+        kind = nw.get_native_namespace(data).__name__ if nw.dependencies.is_into_dataframe(data) else "pandas"
+        if kind == "polars":
+            return nw.from_arrow(to_arrow(frame), backend="polars").to_native()
+        return to_arrow(frame) if kind == "pyarrow" else frame
 
     @cached_property
     def catalog(self) -> list[tuple[str, str, int, int, int, int]]:

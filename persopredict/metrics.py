@@ -72,6 +72,10 @@ class Ranking:
     ----------
     y : labels 0 or 1, shape (n,).
     p : predictions, shape (n,); only their order counts.
+
+    >>> ranking = Ranking([0, 1, 1], [0.1, 0.9, 0.5])
+    >>> ranking.order.tolist(), ranking.scores()[0].tolist()
+    ([1, 2, 0], [1.0])
     """
 
     def __init__(self, y: ArrayLike, p: ArrayLike) -> None:
@@ -81,9 +85,8 @@ class Ranking:
         ranked = predicted[self.order]
         self._starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.zeros(0, np.intp)
 
-    def curve(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
-        """Weight of the rows and of the positives down to each distinct prediction; each of shape (blocks, distinct
-        predictions).
+    def places(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
+        """Weight of the rows and of the positives with each distinct prediction, both (blocks, distinct predictions).
 
         `weights` has shape (blocks, n), its columns already in `order`; without it, one block of ones.
         """
@@ -91,27 +94,30 @@ class Ranking:
         positives = rows * self._y
         if len(self._starts) < len(self._y):
             rows, positives = (np.add.reduceat(cells, self._starts, axis=1) for cells in (rows, positives))
-        return np.cumsum(rows, axis=1), np.cumsum(positives, axis=1)
+        return rows, positives
 
     def scores(self, weights: Floats | None = None) -> tuple[Floats, Floats, Floats]:
         """AUC, average precision and lift of the top decile, each of shape (blocks,); nan where one class is missing.
 
-        AUC is the chance that a positive ranks above a negative, a tie counting half (Hanley and McNeil 1982).
-        Average precision is the step-wise sum of precision over recall, without interpolation.
+        AUC is the chance that a positive ranks above a negative, a tie counting half (Hanley and McNeil 1982). Average
+        precision is the step-wise sum of precision over recall, without interpolation. `weights` as in `places`.
         """
-        total, found = self.curve(weights)
-        if not total.shape[1]:
-            return (np.full(len(total), np.nan),) * 3
-        new, new_rows = _steps(found), _steps(total)
-        all_positive, all_rows = found[:, -1], total[:, -1]
-        negatives_below = (all_rows - all_positive)[:, None] - (total - found)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pairs = all_positive * (all_rows - all_positive)
-            auc_ = np.sum(new * (negatives_below + 0.5 * (new_rows - new)), axis=1) / pairs
-            precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
-            average_precision_ = np.where(pairs > 0, np.sum(new * precision, axis=1) / all_positive, np.nan)
-            lift_ = np.where(pairs > 0, _found_within(total, found, 0.1) / (0.1 * all_positive), np.nan)
-        return auc_, average_precision_, lift_
+        rows, positives = self.places(weights)
+        if not rows.shape[1]:
+            return (np.full(len(rows), np.nan),) * 3
+        total, found = np.cumsum(rows, axis=1), np.cumsum(positives, axis=1)
+        all_rows, all_positives = total[:, -1], found[:, -1]
+        valued = (all_positives > 0) & (all_positives < all_rows)
+        # Every pair of a positive and a row below it, ties half, less the pairs of two positives: the negatives remain.
+        below = all_rows * all_positives - np.einsum("ij,ij->i", positives, total - 0.5 * rows)
+        below -= 0.5 * all_positives**2
+        precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
+        at_each_positive = np.einsum("ij,ij->i", positives, precision)
+        return (
+            _ratio(below, all_positives * (all_rows - all_positives), valued),
+            _ratio(at_each_positive, all_positives, valued),
+            _ratio(_found_within(total, found, 0.1), 0.1 * all_positives, valued),
+        )
 
 
 def auc(y: ArrayLike, p: ArrayLike) -> float:
@@ -133,7 +139,11 @@ def average_precision(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def log_losses(y: ArrayLike, p: ArrayLike) -> Floats:
-    """Log-loss of each row in nats, shape (n,); probabilities are kept one float64 epsilon away from 0 and 1."""
+    """Log-loss of each row in nats, shape (n,); probabilities are kept one float64 epsilon away from 0 and 1.
+
+    >>> log_losses([1, 0], [0.5, 0.9]).round(3).tolist()
+    [0.693, 2.303]
+    """
     labels, predicted = _pair(y, p)
     epsilon = np.finfo(np.float64).eps
     sure = np.clip(predicted, epsilon, 1 - epsilon)
@@ -238,7 +248,7 @@ def cumulative_gain(y: ArrayLike, p: ArrayLike, shares: ArrayLike) -> Floats:
     [0.5, 0.5, 1.0, 1.0]
     """
     wanted = np.asarray(shares, dtype=np.float64)
-    total, found = (row[0] for row in Ranking(y, p).curve())
+    total, found = (np.cumsum(cells[0]) for cells in Ranking(y, p).places())
     if not len(total) or not found[-1]:
         return np.full(wanted.shape, np.nan)
     gains: Floats = np.interp(wanted * total[-1], np.concatenate([[0.0], total]), np.concatenate([[0.0], found])) / found[-1]
@@ -271,18 +281,18 @@ def precision_at(y: ArrayLike, p: ArrayLike, share: float) -> float:
 
 def _found_within(total: Floats, found: Floats, share: float) -> Floats:
     """Positives within the top `share` of the weight, per block; a place cut by the border gives its part."""
-    wanted = share * total[:, -1:]
-    index = np.minimum(np.sum(total < wanted, axis=1, keepdims=True), total.shape[1] - 1)
-    rows, positives = (np.concatenate([np.zeros((len(total), 1)), cells], axis=1) for cells in (total, found))
-    above, below = (np.take_along_axis(rows, index + step, axis=1) for step in (0, 1))
-    found_above, found_below = (np.take_along_axis(positives, index + step, axis=1) for step in (0, 1))
-    part = np.divide(wanted - above, below - above, out=np.zeros_like(wanted), where=below > above)
-    within: Floats = (found_above + part * (found_below - found_above))[:, 0]
+    wanted = share * total[:, -1]
+    within = np.empty(len(total))
+    for block, (rows, positives) in enumerate(zip(total, found, strict=True)):
+        at = min(int(np.searchsorted(rows, wanted[block])), len(rows) - 1)
+        above, found_above = (rows[at - 1], positives[at - 1]) if at else (0.0, 0.0)
+        part = (wanted[block] - above) / (rows[at] - above) if rows[at] > above else 0.0
+        within[block] = found_above + part * (positives[at] - found_above)
     return within
 
 
-def _steps(cumulative: Floats) -> Floats:
-    return np.diff(cumulative, axis=1, prepend=0.0)
+def _ratio(values: Floats, by: Floats, valued: NDArray[np.bool_]) -> Floats:
+    return np.divide(values, by, out=np.full_like(values, np.nan), where=valued)
 
 
 def _mean(values: Floats) -> float:

@@ -6,6 +6,7 @@ that draws.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def steps(title: str = "", *, console: Console | None = None) -> Iterator[Progre
     >>> with steps("training") as progress:
     ...     progress("features")
     """
-    drawing = _Drawing(console or _default_console())
+    drawing = _Drawing(console or error_console())
     drawing.open(title)
     try:
         yield drawing.begin
@@ -39,10 +40,13 @@ def steps(title: str = "", *, console: Console | None = None) -> Iterator[Progre
     drawing.end("✓")
 
 
-def _default_console() -> Console:
+def error_console() -> Console:
+    """A console on standard error, a terminal only if standard error is one: a scheduler's log is not, whatever colours
+    its environment asks for.
+    """
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, force_terminal=sys.stderr.isatty())
 
 
 class _Drawing:
@@ -54,7 +58,7 @@ class _Drawing:
 
     def open(self, title: str) -> None:
         if self.visible and title:
-            self.console.print(title, style="bold", highlight=False)
+            self.console.print(title, style="bold", highlight=False, markup=False, emoji=False)
 
     def begin(self, step: str) -> None:
         """Finish the running step and start this one."""
@@ -75,7 +79,5 @@ class _Drawing:
             self.status.stop()
             self.status = None
         if self.visible and self.step:
-            self.console.print(
-                f"{mark} {self.step}  {time.monotonic() - self.since:.1f} s", highlight=False, markup=False
-            )
+            self.console.print(f"{mark} {self.step}  {time.monotonic() - self.since:.1f} s", highlight=False, markup=False)
         self.step = ""

@@ -10,7 +10,6 @@ set stay as they are.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
@@ -39,9 +38,7 @@ if TYPE_CHECKING:
 Alias = Literal["champion", "challenger"]
 
 _PROCESS = "persopredict.process"
-_ABANDONED = timedelta(
-    days=1
-)  # Another machine's process can't be asked whether it lives; no registration takes a day.
+_ABANDONED = timedelta(days=1)  # Another machine's process can't be asked whether it lives; no registration takes a day.
 _LONGEST = 6000  # Characters that MLflow keeps of a parameter.
 
 
@@ -119,9 +116,7 @@ class Registry:
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self._experiment_id = self._find_experiment(database)
 
-    def register(
-        self, predictor: Predictor, *, name: str, fingerprint: str, tags: Mapping[str, str] | None = None
-    ) -> ModelVersion:
+    def register(self, predictor: Predictor, *, name: str, fingerprint: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
         """Log a fitted predictor as a run and register it as a new version of `name`, without alias.
 
         Parameters
@@ -135,16 +130,15 @@ class Registry:
         tags
             further tags of the run and the version.
 
-        Raises `PersopredictError` if the store can't be written; the run is then marked as failed. A registration that
-        is killed leaves no version, or one without alias; `recover` marks its run.
+        Raises `SpecificationError` if the learner is not LightGBM, `PersopredictError` if the store can't be written;
+        the run is then marked as failed. A registration that is killed leaves no version, or one without alias;
+        `recover` marks its run.
         """
         with self._session(f"registering {name}"), tempfile.TemporaryDirectory() as folder:
             files = Path(folder, "predictor")
             files.mkdir()
             predictor.save(files)
-            specs, calibrator = (
-                json.loads((files / file).read_text("utf-8")) for file in ("specs.json", "calibrator.json")
-            )
+            specs, calibrator = (json.loads((files / file).read_text("utf-8")) for file in ("specs.json", "calibrator.json"))
             facts = _facts(specs, predictor.evaluation_, fingerprint) | dict(tags or {})
             run = self._client.create_run(self._experiment_id, tags=facts | {_PROCESS: _this_process()}, run_name=name)
             run_id = run.info.run_id
@@ -153,9 +147,7 @@ class Registry:
                 model = self._store(run_id, name, files, specs)
                 self._ensure_model(name)
                 # Not "models:/<id>" as the source: MLflow looks that up in the global store, which is not ours.
-                made = self._client.create_model_version(
-                    name, model.artifact_location, run_id, tags=facts, model_id=model.model_id
-                )
+                made = self._client.create_model_version(name, model.artifact_location, run_id, tags=facts, model_id=model.model_id)
                 self._client.set_terminated(run_id, "FINISHED")
             except BaseException:
                 with suppress(Exception):
@@ -250,14 +242,14 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _log(self, run_id: str, params: Mapping[str, str], evaluation: Evaluation | None) -> None:
+    def _log(self, run_id: str, params: Mapping[str, str], evaluation: Evaluation) -> None:
         from mlflow.entities import Param
 
         # MLflow takes 100 parameters and 1000 metrics at once.
         pairs = [Param(key, value[:_LONGEST]) for key, value in params.items()]
         for start in range(0, len(pairs), 100):
             self._client.log_batch(run_id, params=pairs[start : start + 100], synchronous=True)
-        points = [] if evaluation is None else list(_metrics(evaluation))
+        points = list(_metrics(evaluation))
         for start in range(0, len(points), 1000):
             self._client.log_batch(run_id, metrics=points[start : start + 1000], synchronous=True)
 
@@ -286,21 +278,16 @@ class Registry:
         return self._client.finalize_logged_model(model.model_id, "READY")
 
 
-def _facts(specs: Mapping[str, Any], evaluation: Evaluation | None, fingerprint: str) -> dict[str, str]:
-    facts = {
+def _facts(specs: Mapping[str, Any], evaluation: Evaluation, fingerprint: str) -> dict[str, str]:
+    """What is known of a version without opening it."""
+    return {
         "fingerprint": fingerprint,
-        "trained_until": str(specs["trained_until"]),
-        "recipe": _recipe(specs["recipe"]),
+        "trained_until": specs["trained_until"],
+        "recipe": specs["recipe"],
         "target": json.dumps(specs["target"]),
+        "grade": evaluation.grade,
+        "grade_reason": evaluation.grade_reason,
     }
-    return facts if evaluation is None else facts | {"grade": evaluation.grade, "grade_reason": evaluation.grade_reason}
-
-
-def _recipe(recipe: object) -> str:
-    """The recipe as text: its own, or a digest of it."""
-    if isinstance(recipe, str):
-        return recipe
-    return hashlib.md5(json.dumps(recipe, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
 def _params(booster: lgb.Booster, specs: Mapping[str, Any], calibrator: Mapping[str, Any]) -> dict[str, str]:
@@ -310,7 +297,7 @@ def _params(booster: lgb.Booster, specs: Mapping[str, Any], calibrator: Mapping[
         **{f"lightgbm.{key}": value for key, value in booster.params.items()},
         **{f"calibration.{key}": value for key, value in calibrator.items()},
         **{f"versions.{key}": value for key, value in specs["versions"].items()},
-        **{key: specs[key] for key in ("trained_until", "timezone", "random_state", "cutoffs")},
+        **{key: specs[key] for key in ("recipe", "trained_until", "timezone", "random_state", "rows", "positives", "cutoffs")},
         "trees": booster.num_trees(),
         "features": len(specs["features"]),
     }

@@ -112,9 +112,8 @@ def _hand_to_mlflow() -> None:
         def load_context(self, context: PythonModelContext) -> None:
             self.scorer = Scorer.load(Path(context.artifacts["model.txt"]).parent)
 
-        def predict(
-            self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, object] | None = None
-        ) -> pd.DataFrame:
+        # MLflow resolves these annotations where this function's own imports are not seen.
+        def predict(self, context: object, model_input: pd.DataFrame, params: dict[str, object] | None = None) -> pd.DataFrame:
             return self.scorer.score(model_input)
 
     set_model(ScoringModel())

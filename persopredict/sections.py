@@ -110,6 +110,10 @@ class Section(BaseModel):
         """The names of the keys that the file sets."""
         return ((None, name) for name in sorted(self.model_fields_set))
 
+    def given(self) -> dict[str, Any]:
+        """The values that the file sets, by key."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
 
 class Project(Section):
     """`[project]`."""
@@ -117,18 +121,14 @@ class Project(Section):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,99}$")] = Field(
         "persopredict", description="a name of letters, digits, spaces, '_', '.' and '-'"
     )
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
-        "UTC", description="an IANA time zone, like 'Europe/Madrid'"
-    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="an IANA time zone, like 'Europe/Madrid'")
 
 
 class Source(Section):
     """`[source]`: the engine and, for tables and queries, its database."""
 
     engine: Literal["duckdb"] = Field("duckdb", description="'duckdb'")
-    url: Text | None = Field(
-        None, description="the path of a DuckDB database, which [[events]] with table or query read"
-    )
+    url: Text | None = Field(None, description="the path of a DuckDB database, which [[events]] with table or query read")
 
 
 class Events(Section):
@@ -159,9 +159,7 @@ class Columns(Section):
     known_at: Text | None = Field(None, description="the column with the time when the fact became known")
     order_id: Text | None = Field(None, description="the column that joins lines into one order or visit")
     item_id: Text | None = Field(None, description="the column with the product or content")
-    category: Names | None = Field(
-        None, description="a column, or columns from coarse to fine, like ['department', 'family']"
-    )
+    category: Names | None = Field(None, description="a column, or columns from coarse to fine, like ['department', 'family']")
     quantity: Text | None = Field(None, description="the column with the number of units")
     value: Text | None = Field(None, description="the column with the amount of money")
     currency: Column | None = Field(None, description="the column with the currency, or { lit = 'EUR' }")
@@ -236,9 +234,7 @@ class JobSettings(Section):
 
     retrain_every: DurationText = Field("28d", description=_DURATION)
     max_staleness: DurationText = Field("3d", description=_DURATION)
-    keep: DurationText | None = Field(
-        None, description=f"{_DURATION}: how long attributes are kept (default: for ever)"
-    )
+    keep: DurationText | None = Field(None, description=f"{_DURATION}: how long attributes are kept (default: for ever)")
 
 
 class WarehouseSettings(Section):

@@ -165,8 +165,7 @@ class Snapshots:
 
     def steps(self) -> list[Step]:
         """The named steps, in order; the last is ``snapshots``."""
-        late = any("known_at" in found.source.mapping for found in self.events._sound())
-        log = Log(late, frozenset(self.events.numeric))
+        log = Log(self.events.late, frozenset(self.events.numeric))
         bounds = self.bounds()
         grid = Grid.of([value for name in bounds.column_names if name.startswith(("cutoff_us", "from_")) for value in bounds[name].to_pylist()])
         plan = FeaturePlan(self.features, log)

@@ -98,16 +98,12 @@ def starter_toml(
     ['[project]', 'name = "my-project"']
     """
     mapped = dict(mapping) if mapping is not None else {"customer_id": "customer_id", "event_at": "event_at"}
-    outcome = next(
-        (name for name in event_names if _LIKELY_OUTCOME.search(name)), event_names[0] if event_names else "purchase"
-    )
+    outcome = next((name for name in event_names if _LIKELY_OUTCOME.search(name)), event_names[0] if event_names else "purchase")
     slug = re.sub(r"[^a-z0-9]+", "_", outcome.lower()).strip("_")[:24].rstrip("_") or "event"
     return _TEMPLATE.format(
         project=_quoted(project),
         path=_quoted(path),
-        constant=""
-        if "event" in mapped
-        else f"event = {_quoted(outcome)}  # every row is one; or map a column to `event` below\n",
+        constant="" if "event" in mapped else f"event = {_quoted(outcome)}  # every row is one; or map a column to `event` below\n",
         columns="\n".join(_column_lines(mapped, unused)),
         slug=slug,
         outcome=_quoted(outcome),
@@ -117,9 +113,7 @@ def starter_toml(
 
 def _column_lines(mapped: Mapping[str, str], unused: Sequence[str]) -> list[str]:
     lines = [
-        f"{name} = {_quoted(mapped[name])}"
-        if name in mapped
-        else f'{name} = "{name}"  # fill in: no column of the file looks like it'
+        f"{name} = {_quoted(mapped[name])}" if name in mapped else f'{name} = "{name}"  # fill in: no column of the file looks like it'
         for name in ("customer_id", "event_at")
     ]
     rest = [name for name in SYNONYMS if name not in ("customer_id", "event_at")]
@@ -162,11 +156,7 @@ def inspect(path: str) -> tuple[dict[str, str], dict[str, str], list[str]]:
         return types, mapping, []
     column = exp.column(exp.to_identifier(mapping["event"], quoted=True))
     query = (
-        exp.select(column)
-        .from_("events")
-        .where(column.is_(exp.null()).not_())
-        .group_by(column)
-        .order_by(exp.Count(this=exp.Star()).desc())
+        exp.select(column).from_("events").where(column.is_(exp.null()).not_()).group_by(column).order_by(exp.Count(this=exp.Star()).desc())
     )
     return types, mapping, [str(name) for (name,) in engine.rows(Step("event_names", query.limit(20)))]
 

@@ -22,7 +22,7 @@ from persopredict.sections import Columns, Events, Section
 S = TypeVar("S", bound=Section)
 Table = dict[str, Any]
 
-_VARIABLE = re.compile(r"\$\{([^}]*)\}?")
+_VARIABLE = re.compile(r"\$\{([^}]*\}?)")
 
 
 def document(file: Path) -> Table:
@@ -95,9 +95,7 @@ class TomlReader:
         remedy = "put it under [events.columns]" if belongs else did_you_mean(name, [*model.model_fields, *also])
         self.add("unknown_key", f"{key}.{name}", f"there is no key {name!r} here", remedy)
 
-    def wrong_value(
-        self, model: type[Section], key: str, name: str, detail: ErrorDetails, raw: object, *, hidden: bool
-    ) -> None:
+    def wrong_value(self, model: type[Section], key: str, name: str, detail: ErrorDetails, raw: object, *, hidden: bool) -> None:
         """Keep one finding of pydantic in our words; `hidden` if the value has parts from the environment."""
         allowed = f"allowed: {model.model_fields[name].description}"
         if detail["type"] == "missing":
@@ -119,14 +117,14 @@ class TomlReader:
             return value
         names = _VARIABLE.findall(value)
         for name in names:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\}", name):
                 self.add("bad_variable", key, "'${' begins no variable", "write ${NAME}, of letters, digits and _")
-            elif name not in os.environ:
-                remedy = f"set {name} before the command"
-                self.add("missing_variable", key, f"the environment variable {name} is not set", remedy)
-        if any(name not in os.environ for name in names):
+            elif name[:-1] not in os.environ:
+                message = f"the environment variable {name[:-1]} is not set"
+                self.add("missing_variable", key, message, f"set {name[:-1]} before the command")
+        if any(name[:-1] not in os.environ for name in names):
             return None
-        return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+        return _VARIABLE.sub(lambda match: os.environ[match[1][:-1]], value)
 
 
 def shown(value: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import threading
@@ -31,7 +32,7 @@ _SWITCHES = {
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 _HARMLESS = (
     (UserWarning, r"[\s\S]*Any type hint is inferred as AnyType"),  # Of MLflow's own classes, while it is imported.
@@ -59,7 +60,8 @@ def session(doing: str, uri: str) -> Iterator[None]:
         except Exception as error:
             package = type(error).__module__.partition(".")[0]
             if isinstance(error, OSError) or package in ("mlflow", "sqlalchemy", "alembic", "sqlite3"):
-                raise _explained(doing, uri, error) from error
+                # MLflow's own message holds the uri as it is.
+                raise _explained(doing, uri, error) from (error if shown(uri) == uri else None)
             raise
 
 
@@ -100,7 +102,8 @@ def _quiet(name: str) -> Iterator[None]:
 def settled(uri: str) -> tuple[str, Path | None]:
     """The uri without what depends on the current folder, and the sqlite file if it is one.
 
-    Raises `ConfigurationError` for anything but a sqlite file and an http(s) address.
+    Raises `ConfigurationError` for anything but a sqlite file and an http(s) address, and for a path that MLflow and
+    SQLAlchemy would read differently.
 
     >>> settled("https://mlflow.example.com/")
     ('https://mlflow.example.com', None)
@@ -108,15 +111,17 @@ def settled(uri: str) -> tuple[str, Path | None]:
     'sqlite:////data/mlflow.db'
     """
     path = uri.removeprefix("sqlite:///")
-    if path not in (uri, "", ":memory:") and "?" not in path:
+    message = "models are kept in a sqlite file or by a tracking server"
+    remedy = "write sqlite:///mlflow.db, or the https:// address of an MLflow server"
+    if path not in (uri, "", ":memory:"):
         database = Path(path).absolute()
-        return f"sqlite:///{database.as_posix()}", database
+        if not re.search(r"\?|%[0-9A-Fa-f]{2}", str(database)):
+            return f"sqlite:///{database.as_posix()}", database
+        message, remedy = f"the path {str(database)!r} holds '?' or an escape like '%20'", "move it to another folder"
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https") and parts.hostname:
         return uri.rstrip("/"), None
-    remedy = "write sqlite:///mlflow.db, or the https:// address of an MLflow server"
-    problem = Problem("tracking_uri", "models are kept in a sqlite file or by a tracking server", remedy=remedy)
-    raise ConfigurationError(f"{shown(uri)!r} is not a tracking uri", [problem])
+    raise ConfigurationError(f"{shown(uri)!r} is not a tracking uri", [Problem("tracking_uri", message, remedy=remedy)])
 
 
 def shown(uri: str) -> str:
@@ -140,9 +145,7 @@ def ensure_store(database: Path) -> None:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "alembic_version" not in tables:
             message = f"{database} holds other tables than MLflow's"
-            raise ConfigurationError(
-                "models can't be kept there", [Problem("tracking_foreign", message, remedy="name another file")]
-            )
+            raise ConfigurationError("models can't be kept there", [Problem("tracking_foreign", message, remedy="name another file")])
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     handle, fresh = tempfile.mkstemp(prefix=f".{database.name}-", dir=database.parent)
@@ -169,22 +172,34 @@ def _empty_store() -> bytes:
         return file.read_bytes()
 
 
+_REMEDIES = (
+    (
+        "API request to|ConnectionError|Timeout",
+        "tracking_unreachable",
+        "start the tracking server, or correct the uri; credentials are MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN",
+    ),
+    (
+        "out-of-date database schema|Can't locate revision",
+        "tracking_schema",
+        "after a backup, `mlflow db upgrade <uri>` if an older MLflow made the file; if a newer one did, install that",
+    ),
+    ("not a database|malformed", "tracking_corrupt", "restore a backup, or name another file and train again"),
+    ("database is locked", "tracking_busy", "wait for the process that writes the file, or stop it"),
+    (
+        "FileNotFoundError|failures occurred while downloading",
+        "tracking_files_missing",
+        "bring the artifacts back to where they were written, or train again",
+    ),
+    ("unable to open|readonly|PermissionError|FileExistsError", "tracking_unwritable", "name a file in a folder that can be written"),
+    ("RESOURCE_DOES_NOT_EXIST", "tracking_missing", "register it first, or correct the name"),
+    ("", "tracking_failed", "do what the message says, or name another tracking uri"),
+)
+
+
 def _explained(doing: str, uri: str, error: Exception) -> PersopredictError:
     """What went wrong, in one line of MLflow's, and what to do about it."""
-    lines = str(error).replace(uri, shown(uri)).splitlines()
-    text = next((line.strip() for line in lines if line.strip()), type(error).__name__)
-    code, remedy = "tracking_failed", "do what the message says, or name another tracking uri"
-    if "out-of-date database schema" in text or "Can't locate revision" in text:
-        code = "tracking_schema"
-        remedy = (
-            f"after a backup, `mlflow db upgrade {shown(uri)}` if an older MLflow made it; else install the newer one"
-        )
-    elif "not a database" in text or "malformed" in text:
-        code, remedy = "tracking_corrupt", "restore the file from a backup, or name another one and train again"
-    elif "API request to" in text and ("failed with exception" in text or "error code 5" in text):
-        code, remedy = "tracking_unreachable", "start the tracking server, or correct the uri"
-    elif getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
-        code, remedy = "tracking_missing", "register it first, or correct the name"
-    elif isinstance(error, FileNotFoundError) or "No such artifact" in text:
-        code, remedy = "tracking_files_missing", "bring the files back to where they were written, or train again"
+    lines = [line.strip() for line in str(error).replace(uri, shown(uri)).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    looked_at = f"{type(error).__name__} {getattr(error, 'error_code', '')} {text}"
+    code, remedy = next((code, remedy) for pattern, code, remedy in _REMEDIES if re.search(pattern, looked_at))
     return PersopredictError(f"{doing} failed", [Problem(code, text, remedy=remedy, source=shown(uri))])

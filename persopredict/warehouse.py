@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -26,7 +26,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlglot import exp
 
-from persopredict.attributes import COLUMNS, SCORED, arrow_schema, conform, run_id, target_name_problems, to_frame
+from persopredict.attributes import (
+    COLUMNS,
+    SCHEMA,
+    SCORED,
+    arrow_schema,
+    conform,
+    run_id,
+    target_name_problems,
+    to_arrow,
+    to_frame,
+)
 from persopredict.errors import (
     DataError,
     EngineError,
@@ -77,6 +87,13 @@ TABLES: dict[str, dict[str, str]] = {
         "row": "TEXT",
     },
     METADATA: {"name": "TEXT", "value": "TEXT"},
+}
+# How the rows of a run lie in the file, so that two runs of the same night leave the same file.
+ORDERS = {
+    ATTRIBUTES: ("customer_id", "rank", "category"),
+    RUNS: ("target", "as_of"),
+    QUARANTINE: ("source", "row_number", "code"),
+    METADATA: ("name",),
 }
 # Threads of one process share DuckDB's instance of a file, and its lock does not part them.
 _publishing = threading.Lock()
@@ -201,15 +218,14 @@ class Warehouse:
         lines, frames = _prepare(ready, instant(self._now()))
         rejected = None if quarantine is None else _rejected(quarantine, {line["as_of"] for line in lines})
         self._check_copy()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with _publishing, self._open() as connection:
-            _check_tables(connection, self.path)
+            missing = set(TABLES) - _check_tables(connection, self.path)
             with _transaction(connection):
-                _create_tables(connection)
+                _create_tables(connection, missing)
                 for line in lines:
                     _delete(connection, (ATTRIBUTES, RUNS), target=line["target"], as_of=line["as_of"])
                 for frame in frames:
-                    _insert(connection, ATTRIBUTES, frame, order=("customer_id", "rank", "category"))
+                    _insert(connection, ATTRIBUTES, frame)
                 _insert(connection, RUNS, pa.Table.from_pylist(lines, arrow_schema(TABLES[RUNS])))
                 if rejected is not None:
                     for as_of in {line["as_of"] for line in lines}:
@@ -224,7 +240,7 @@ class Warehouse:
     def refresh_copy(self) -> None:
         """Write `customer_attributes.parquet` again from the table, as every publish does."""
         self._check_copy()
-        with self._open(read_only=True) as connection:
+        with self._reading() as connection:
             self._write_copy(connection)
 
     def targets(self) -> list[str]:
@@ -234,7 +250,7 @@ class Warehouse:
 
     def runs(self) -> pd.DataFrame:
         """The ledger, one row per target and as_of, in that order; ``counts_by_reason`` and ``metrics`` are JSON text."""
-        with self._open(read_only=True) as connection:
+        with self._reading() as connection:
             return to_frame(_ledger(connection))
 
     def attributes(self, target: str, as_of: str | date | datetime | None = None) -> pd.DataFrame:
@@ -242,11 +258,11 @@ class Warehouse:
 
         Raises `SpecificationError` for a target or an as_of that is not there, naming those that are.
         """
-        with self._open(read_only=True) as connection:
+        with self._reading() as connection:
             moment = self._moment(_ledger(connection), target, as_of)
             query = exp.select(*map(_column, COLUMNS)).from_(ATTRIBUTES).where(_is("target"), _is("as_of"))
-            ordered = query.order_by(*(_ascending(name) for name in ("customer_id", "rank", "category")))
-            return to_frame(_read(connection, "attributes", ordered, {"target": target, "as_of": moment}))
+            ordered = query.order_by(*(_ascending(name) for name in ORDERS[ATTRIBUTES]))
+            return to_frame(_read(connection, "attributes", ordered, {"target": target, "as_of": moment}).cast(SCHEMA))
 
     def compare(self, target: str, a: str | date | datetime, b: str | date | datetime) -> pd.DataFrame:
         """How each customer moved from the run of `a` to the run of `b`, customers of either, by customer_id.
@@ -254,7 +270,7 @@ class Warehouse:
         Columns: ``customer_id`` (and ``category`` if the target has any), ``probability_a, probability_b, change`` (b − a,
         null unless both are scored), ``band_a, band_b``.
         """
-        with self._open(read_only=True) as connection:
+        with self._reading() as connection:
             ledger = _ledger(connection)
             moments = {side: self._moment(ledger, target, when) for side, when in (("a", a), ("b", b))}
             frame = to_frame(_read(connection, "compare", _comparison(), {"target": target, **moments}))
@@ -284,14 +300,23 @@ class Warehouse:
 
     @contextmanager
     def _open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        if read_only and not self.path.exists():
-            raise DataError(f"no warehouse at {self.path}; the first publish makes it")
+        if not self.path.exists():
+            if read_only:
+                raise DataError(f"no warehouse at {self.path}; the first publish makes it")
+            _make(self.path)
         connection = _connect(self.path, read_only, self.wait)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
         finally:
             connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._open(read_only=True) as connection:
+            if METADATA not in _check_tables(connection, self.path):
+                raise DataError(f"nothing is published in {self.path} yet")
+            yield connection
 
     def _check_copy(self) -> None:
         """Refuse to replace a Parquet file that is not this warehouse's."""
@@ -321,21 +346,42 @@ class Warehouse:
             files=[exp.Placeholder(this="path")],
             params=[exp.CopyParameter(this=exp.var(name), expression=value) for name, value in options.items()],
         )
-        _execute(connection, "copy", statement, {"path": str(temporary), "owner": self.path.name})
-        _sync(temporary)
-        os.replace(temporary, self.copy_path)
-        if os.name == "posix":
-            _sync(self.copy_path.parent)
+        try:
+            _execute(connection, "copy", statement, {"path": str(temporary), "owner": self.path.name})
+            _sync(temporary)
+            os.replace(temporary, self.copy_path)
+            if os.name == "posix":
+                _sync(self.copy_path.parent)
+        except (EngineError, OSError) as error:
+            raise DataError(f"the runs are published, but their copy {self.copy_path} could not be replaced: {error}") from error
 
 
 def _path(url: str | Path) -> Path:
-    match = None if isinstance(url, Path) else re.match(r"([a-z][a-z0-9+]+):(?:///)?", url)
-    path = str(url) if match is None else url[match.end() :] if isinstance(url, str) and match[1] == "duckdb" else ""
-    if match is not None and match[1] != "duckdb":
-        raise SpecificationError(f"no warehouse for {match[1]!r} yet; give a DuckDB file, like 'warehouse.duckdb'")
-    if path in ("", ".", ":memory:"):
-        raise SpecificationError(f"{str(url)!r} is not a file; give one, like 'warehouse.duckdb'")
+    scheme = None if isinstance(url, Path) else re.match(r"([a-z][a-z0-9+]+):", url)
+    if scheme is not None and scheme[1] != "duckdb":
+        raise SpecificationError(f"no warehouse for {scheme[1]!r} yet; give a DuckDB file, like 'warehouse.duckdb'")
+    path = str(url) if scheme is None else str(url).removeprefix("duckdb:///")
+    if path in ("", ".", ":memory:") or path.startswith("duckdb:"):
+        raise SpecificationError(f"{str(url)!r} is not a file; give one, like 'warehouse.duckdb' or 'duckdb:///warehouse.duckdb'")
     return Path(path).expanduser()
+
+
+def _make(path: Path) -> None:
+    """Make an empty DuckDB file in one step: one that a kill cut short could never be opened again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    duckdb.connect(str(new)).close()
+    try:
+        # A link, unlike a rename, never replaces the file that another process made meanwhile.
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A file system without hard links.
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _connect(path: Path, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
@@ -433,7 +479,7 @@ def _run_problems(run: Run, table: pa.Table | None) -> list[Problem]:
     return problems
 
 
-def _first(table: pa.Table | None, name: str) -> Any:  # noqa: ANN401
+def _first(table: pa.Table | None, name: str) -> Any:
     return None if table is None or not len(table) else table[name][0].as_py()
 
 
@@ -448,7 +494,7 @@ def _valid_until(run: Run, table: pa.Table | None) -> datetime | None:
 
 def _line(run: Run, table: pa.Table | None, now: datetime) -> dict[str, Any]:
     """The run as a row of the ledger."""
-    rows = to_frame((COLUMNS_EMPTY if table is None else table).select(["customer_id", "status", "not_scored_reason"]))
+    rows = to_frame((SCHEMA.empty_table() if table is None else table).select(["customer_id", "status", "not_scored_reason"]))
     reasons = rows.groupby("not_scored_reason")["customer_id"].nunique()
     return {
         "target": run.target,
@@ -479,3 +525,249 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _rejected(quarantine: IntoFrame, as_ofs: set[datetime]) -> pa.Table:
+    """The quarantined rows as the table wants them, their `as_of` that of the runs."""
+    table, columns = to_arrow(quarantine), TABLES[QUARANTINE]
+    wanted = [name for name in columns if name != "as_of"]
+    if len(as_ofs) != 1:
+        raise SpecificationError(f"quarantined rows belong to one as_of, but the runs have {len(as_ofs)}; publish them apart")
+    problems = [
+        Problem("missing_column", f"no column {name!r}", remedy=did_you_mean(name, table.column_names), source=QUARANTINE)
+        for name in wanted
+        if name not in table.column_names
+    ]
+    if problems:
+        raise SpecificationError("the quarantined rows can't be kept", problems)
+    body = table.select(wanted).cast(arrow_schema({name: columns[name] for name in wanted}))
+    return body.add_column(0, "as_of", pa.array([*as_ofs] * len(body), arrow_schema(columns).field("as_of").type))
+
+
+# --- statements: the only place that speaks SQL, in sqlglot expressions ---
+
+
+def _column(name: str, table: str | None = None) -> exp.Column:
+    return exp.column(name, table=table, quoted=True)
+
+
+def _ascending(name: str, table: str | None = None) -> exp.Ordered:
+    return exp.Ordered(this=_column(name, table), nulls_first=False)
+
+
+def _is(name: str, parameter: str | None = None) -> exp.EQ:
+    """The column equals the parameter (of its own name by default), whose null equals nothing."""
+    typed = exp.cast(exp.Placeholder(this=parameter or name), "TIMESTAMPTZ" if name == "as_of" else "TEXT")
+    return exp.EQ(this=_column(name), expression=typed)
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, step: str, statement: exp.Expr, values: dict[str, Any]) -> None:
+    sql = statement.sql("duckdb", copy=False)
+    try:
+        connection.execute(sql, values)
+    except duckdb.Error as error:
+        raise EngineError(step, sql, str(error)) from None
+
+
+def _read(connection: duckdb.DuckDBPyConnection, step: str, query: exp.Expr, values: dict[str, Any]) -> pa.Table:
+    return _answer(connection, step, query.sql("duckdb", copy=False), values)
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, step: str, sql: str, values: dict[str, Any]) -> pa.Table:
+    try:
+        relation = connection.sql(sql, params=values)
+        return pa.table({}) if relation is None else relation.to_arrow_table()
+    except duckdb.Error as error:
+        raise EngineError(step, sql, str(error)) from None
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        # A commit that failed has already rolled back, and a rollback then fails too.
+        with suppress(duckdb.Error):
+            connection.rollback()
+        raise
+
+
+def _check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> set[str]:
+    """Those of our tables that are there; refuses tables of our names that are not ours, or are a newer version's."""
+    columns = exp.select("table_name", "column_name").from_(exp.Anonymous(this="duckdb_columns"))
+    ordered = columns.where("schema_name = 'main' AND NOT internal").order_by("table_oid", "column_index")
+    found: dict[str, list[str]] = {}
+    for line in _read(connection, "tables", ordered, {}).to_pylist():
+        found.setdefault(line["table_name"], []).append(line["column_name"])
+    ours = [name for name in (*TABLES, WIDE) if name in found]
+    foreign = [name for name in ours if METADATA not in found or list(TABLES.get(name, found[name])) != found[name]]
+    if METADATA in ours and METADATA not in foreign:
+        query = exp.select("value").from_(METADATA).where("name = 'schema_version'")
+        version = str(_first(_read(connection, "version", query, {}), "value"))
+        if version.isdigit() and int(version) > SCHEMA_VERSION:
+            message = f"{path} was written by a newer persopredict (schema {version}, this one knows {SCHEMA_VERSION})"
+            raise DataError(f"{message}; upgrade persopredict")
+    if foreign:
+        names = ", ".join(repr(name) for name in foreign)
+        raise DataError(f"{path} holds {names}, not made by persopredict; give another file, or rename them")
+    return set(ours)
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+    for name in names:
+        definitions = [
+            exp.ColumnDef(this=exp.to_identifier(column, quoted=True), kind=exp.DataType.build(kind, dialect="duckdb"))
+            for column, kind in TABLES[name].items()
+        ]
+        schema = exp.Schema(this=exp.to_table(name), expressions=definitions)
+        _execute(connection, "create", exp.Create(this=schema, kind="TABLE"), {})
+        if name == METADATA:
+            _insert(connection, METADATA, pa.table({"name": ["schema_version"], "value": [str(SCHEMA_VERSION)]}))
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], **values: object) -> None:
+    for table in tables:
+        _execute(connection, "delete", exp.delete(table).where(*map(_is, values)), values)
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    names = [_column(name) for name in TABLES[table]]
+    query = exp.select(*names).from_(INCOMING).order_by(*map(_ascending, ORDERS[table]))
+    connection.register(INCOMING, rows)
+    _execute(connection, "insert", exp.insert(query, table, columns=[name.this for name in names]), {})
+
+
+def _ledger(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    query = exp.select(*map(_column, TABLES[RUNS])).from_(RUNS)
+    return _read(connection, "runs", query.order_by(_ascending("target"), _ascending("as_of")), {})
+
+
+def _forget(connection: duckdb.DuckDBPyConnection, target: str, keep: Duration) -> None:
+    """Delete what is older than the target's newest published run by more than `keep`."""
+    mine = [line for line in _ledger(connection).to_pylist() if line["target"] == target]
+    newest = max((line["as_of"] for line in mine if line["state"] == PUBLISHED), default=None)
+    oldest = keep.before(newest or max(line["as_of"] for line in mine), UTC)
+    for line in mine:
+        if line["as_of"] < oldest:
+            _delete(connection, (ATTRIBUTES, RUNS), target=target, as_of=line["as_of"])
+    first = exp.select(exp.Min(this=_column("as_of"))).from_(RUNS).subquery()
+    older = exp.delete(QUARANTINE).where(exp.LT(this=_column("as_of"), expression=first))
+    _execute(connection, "quarantine", older, {})
+
+
+def _comparison() -> exp.Select:
+    """Customers of the runs at $a and $b of $target, side by side."""
+    keys, measures = ("customer_id", "category"), ("probability", "band")
+    sides = {
+        side: exp.select(*map(_column, (*keys, *measures))).from_(ATTRIBUTES).where(_is("target"), _is("as_of", side))
+        for side in ("a", "b")
+    }
+    either = [exp.func("COALESCE", _column(key, "a"), _column(key, "b")).as_(key) for key in keys]
+    change = exp.Sub(this=_column("probability", "b"), expression=_column("probability", "a"))
+    probability_a, probability_b, band_a, band_b = (
+        _column(measure, side).as_(f"{measure}_{side}") for measure in measures for side in ("a", "b")
+    )
+    same = [exp.NullSafeEQ(this=_column(key, "a"), expression=_column(key, "b")) for key in keys]
+    return (
+        exp.select(*either, probability_a, probability_b, change.as_("change"), band_a, band_b)
+        .from_(sides["a"].subquery("a"))
+        .join(sides["b"].subquery("b"), on=exp.and_(*same), join_type="full outer")
+        .order_by(*(exp.Ordered(this=exp.column(key), nulls_first=False) for key in keys))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The run that `customer_attributes` shows of a target (None: all have expired), and the one before it."""
+
+    target: str
+    as_of: datetime | None
+    previous: datetime | None
+    by_category: bool
+
+
+def _shown(connection: duckdb.DuckDBPyConnection) -> list[_Shown]:
+    published = [line for line in _ledger(connection).to_pylist() if line["state"] == PUBLISHED]
+    query = exp.select(_column("target")).distinct().from_(ATTRIBUTES).where(_column("category").is_(exp.null()).not_())
+    by_category = set(_read(connection, "categories", query, {})["target"].to_pylist())
+    reference = max((line["as_of"] for line in published), default=None)
+    shown = []
+    for target in sorted({line["target"] for line in published}):
+        mine = [line for line in published if line["target"] == target]
+        as_of = max((line["as_of"] for line in mine if line["valid_until"] > reference), default=None)
+        previous = max((line["as_of"] for line in mine if as_of and line["as_of"] < as_of), default=None)
+        shown.append(_Shown(target, as_of, previous, target in by_category))
+    return shown
+
+
+def _rebuild_wide(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make `customer_attributes` anew: a row for every customer of any kept run, in order of customer_id."""
+    everyone = exp.select(_column("customer_id")).distinct().from_(ATTRIBUTES)
+    query = exp.select(_column("customer_id", "everyone")).from_(everyone.subquery("everyone"))
+    values: dict[str, Any] = {}
+    for number, shown in enumerate(_shown(connection)):
+        query = (_with_categories if shown.by_category else _with_scores)(query, shown.target, str(number))
+        values[f"target_{number}"], values[f"as_of_{number}"] = shown.target, shown.as_of
+        if not shown.by_category:
+            values[f"previous_{number}"] = shown.previous
+    names = query.named_selects
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecificationError(f"two targets make the column {twice[0]!r} of {WIDE}; rename one of them")
+    made = query.order_by(_ascending("customer_id", "everyone"))
+    _execute(connection, WIDE, exp.Create(this=exp.to_table(WIDE), kind="TABLE", replace=True, expression=made), values)
+
+
+def _rows_of(number: str, moment: str, *columns: exp.Expr) -> exp.Select:
+    """Columns of the rows of one run, by customer."""
+    mine = exp.select(_column("customer_id"), *columns).from_(ATTRIBUTES)
+    return mine.where(_is("target", f"target_{number}"), _is("as_of", f"{moment}_{number}"))
+
+
+def _joined(query: exp.Select, right: exp.Select, alias: str, left: str = "everyone") -> exp.Select:
+    same = exp.EQ(this=_column("customer_id", alias), expression=_column("customer_id", left))
+    return query.join(right.subquery(alias), on=same, join_type="left")
+
+
+def _named(target: str, columns: Mapping[str, exp.Expr]) -> list[exp.Expr]:
+    return [exp.alias_(column, f"{target}_{name}", quoted=True) for name, column in columns.items()]
+
+
+def _with_scores(query: exp.Select, target: str, number: str) -> exp.Select:
+    """Add the columns of a target of one score per customer."""
+    now, before = f"now_{number}", f"before_{number}"
+    columns: dict[str, exp.Expr] = {name: _column(name, now) for name in ("probability", "percentile", "band")}
+    columns["previous_band"] = _column("band", before)
+    columns |= {f"reason_{place}": _reason(now, place) for place in (1, 2, 3)}
+    columns |= {name: _column(name, now) for name in ("status", "as_of")}
+    kept = ("probability", "percentile", "band", "reasons", "status", "as_of")
+    query = _joined(query, _rows_of(number, "as_of", *map(_column, kept)), now)
+    # Joined to the shown run, not to everyone: a customer who left has no previous band either.
+    query = _joined(query, _rows_of(number, "previous", _column("band")), before, left=now)
+    return query.select(*_named(target, columns))
+
+
+def _reason(table: str, place: int) -> exp.Expr:
+    """The reason's label and value in words, as one text."""
+    reason = exp.func("LIST_EXTRACT", _column("reasons", table), exp.Literal.number(place))
+    parts = (exp.func("STRUCT_EXTRACT", reason, exp.Literal.string(name)) for name in ("label", "value_text"))
+    text = exp.func("CONCAT_WS", exp.Literal.string(": "), *parts, dialect="duckdb")
+    return exp.func("NULLIF", text, exp.Literal.string(""))
+
+
+def _with_categories(query: exp.Select, target: str, number: str) -> exp.Select:
+    """Add the columns of a target of one score per customer and category."""
+    rank, category = _column("rank"), _column("category")
+    tops = {
+        f"top_{place}": exp.Filter(
+            this=exp.Max(this=category), expression=exp.Where(this=exp.EQ(this=rank, expression=exp.Literal.number(place)))
+        )
+        for place in (1, 2, 3)
+    }
+    new = exp.Filter(this=exp.func("ARG_MIN", category, rank, dialect="duckdb"), expression=exp.Where(this=_column("is_new")))
+    columns: dict[str, exp.Expr] = {**tops, "top_new_1": new}
+    mine = _rows_of(number, "as_of", *(exp.alias_(column, name) for name, column in columns.items()))
+    query = _joined(query, mine.group_by(_column("customer_id")), f"now_{number}")
+    return query.select(*_named(target, {name: _column(name, f"now_{number}") for name in columns}))

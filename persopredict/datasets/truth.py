@@ -1,4 +1,6 @@
-"""P(label | the log before the cutoff) of a made shop: what the best possible model would answer, for it knows all that the log can tell.
+"""P(label | the log before the cutoff) of a made shop: what the best possible model would answer.
+
+It knows the shop's parameters and all that the log tells, but not the customers' hidden rates: no model can know those.
 
 Let T be the cutoff, on the shop's clock; of a customer, h the time since the first order, g the time between the first
 and the last order, x the orders after the first, n_k the views (k=1) and e-mail clicks (k=2); λ ~ Gamma(r, α) the rate
@@ -6,8 +8,8 @@ of orders, ν_k ~ Gamma(ρ_k, β_k) the others'; q the probability to leave afte
 Whoever left did so at the last order, and was silent since.
 
 Alive? The likelihoods of both stories differ by q : 1 − q and by the silence, over which the Gammas integrate in closed
-form (as in Fader, Hardie & Lee 2005, equation 8, with q for their Beta distributed probability and more streams than
-one):
+form (as in the BG/NBD model of Fader, Hardie & Lee 2005, with q for their Beta distributed probability and more streams
+than one):
     left : alive = q / (1 − q) · ((α+h)/(α+g))^(r+x) · Π_k ((β_k+h)/(β_k+g))^(ρ_k+n_k) · exp(∫ c over the silence),
 with c the rate of conversions, known given the views and clicks; and one view, click or conversion after the last order
 proves life.
@@ -17,10 +19,9 @@ horizon of u days,
     P(no order) = 1 − P(alive) · (1 − ((α+h)/(α+h+u))^(r+x)).
 Conversions are a Poisson process of rate c(s) = m e^{δs} (b + Σ_i w_i e^{−(s−s_i)/τ}) over the past views and clicks i,
 until the customer leaves. Let K(u) = P(no conversion within u | did not leave before): what past touches still cause is
-known, and future touches of stream k, at rate ν_k, thin it (the Laplace functional of a Poisson process) with D_k(u) =
-∫_0^u (1 − exp(−∫_v^u m w_k e^{δ(T+y)−(y−v)/τ} dy)) dv:
-    K(u) = exp(−m (b ∫_0^u e^{δ(T+y)} dy + Z ∫_0^u e^{δ(T+y)−y/τ} dy)) · Π_k ((β_k+h)/(β_k+h+D_k(u)))^(ρ_k+n_k),  Z =
-    Σ_i w_i e^{−(T−s_i)/τ}.
+known, and future touches of stream k, at rate ν_k, thin it (the Laplace functional of a Poisson process):
+    K(u) = exp(−m (b ∫_0^u e^{δ(T+y)} dy + Z ∫_0^u e^{δ(T+y)−y/τ} dy)) · Π_k ((β_k+h)/(β_k+h+D_k(u)))^(ρ_k+n_k),
+    Z = Σ_i w_i e^{−(T−s_i)/τ},  D_k(u) = ∫_0^u (1 − exp(−∫_v^u m w_k e^{δ(T+y)−(y−v)/τ} dy)) dv.
 The customer leaves within u with probability 1 − S(u), S(u) = ((α+h)/(α+h+q̄u))^(r+x), q̄ the mean of q over the orders
 to come. So
     P(no conversion | alive) = S(u) K(u) + ∫_0^u −S'(v) K(v) dv.

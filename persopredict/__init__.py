@@ -1,1 +1,84 @@
-"""."""
+"""persopredict: predictive attributes for every customer, from event logs, with their reasons and their proof.
+
+The public names live in the modules below and are imported on first use, so that ``import persopredict`` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persopredict.attributes import attributes
+    from persopredict.errors import PersopredictError, Problem
+    from persopredict.evaluation import Evaluation
+    from persopredict.events import EventLog
+    from persopredict.features.builders import default_features
+    from persopredict.features.spec import Feature
+    from persopredict.job import Job
+    from persopredict.predictor import Predictor
+    from persopredict.snapshots import rolling_cutoffs, snapshots
+    from persopredict.sources import constant as lit
+    from persopredict.targets import Cancellation, Churn, Conversion
+    from persopredict.validation import ForwardSplit
+    from persopredict.warehouse import Warehouse
+
+_HOME = {
+    "Cancellation": "targets",
+    "Churn": "targets",
+    "Conversion": "targets",
+    "Evaluation": "evaluation",
+    "EventLog": "events",
+    "Feature": "features.spec",
+    "ForwardSplit": "validation",
+    "Job": "job",
+    "PersopredictError": "errors",
+    "Predictor": "predictor",
+    "Problem": "errors",
+    "Warehouse": "warehouse",
+    "attributes": "attributes",
+    "default_features": "features.builders",
+    "lit": "sources:constant",
+    "rolling_cutoffs": "snapshots",
+    "snapshots": "snapshots",
+}
+
+__all__ = [
+    "Cancellation",
+    "Churn",
+    "Conversion",
+    "Evaluation",
+    "EventLog",
+    "Feature",
+    "ForwardSplit",
+    "Job",
+    "PersopredictError",
+    "Predictor",
+    "Problem",
+    "Warehouse",
+    "attributes",
+    "default_features",
+    "lit",
+    "rolling_cutoffs",
+    "snapshots",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("persopredict")
+    if name not in _HOME:
+        from persopredict.errors import did_you_mean
+
+        raise AttributeError(f"module 'persopredict' has no attribute {name!r}; {did_you_mean(name, __all__)}")
+    module, _, original = _HOME[name].partition(":")
+    value = getattr(import_module(f"persopredict.{module}"), original or name)
+    # A function may share its module's name: from now on the package's attribute is the function.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

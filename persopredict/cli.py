@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from persopredict.errors import ConfigurationError, PersopredictError, Problem, did_you_mean
+from persopredict.errors import ConfigurationError, NotReadyError, PersopredictError, Problem, did_you_mean
 from persopredict.progress import error_console, steps
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ app = typer.Typer(
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 AsOfOption = Annotated[
     str | None,
-    typer.Option("--as-of", help="Date or time of the scores, in the project's time zone. Default: the end of the data."),
+    typer.Option("--as-of", help="Date or time of the scores, in the project's time zone. Default: the last midnight."),
 ]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", help="Learn from what was known before this date or time. Default: the end of the data."),
+    typer.Option("--until", help="Learn from what was known before this date or time. Default: the last midnight."),
 ]
 DEFAULT_CONFIG = Path("persopredict.toml")
 
@@ -132,13 +132,21 @@ def check(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> No
     """Print the data-usability report.
 
     Every problem of the events at once, each with its count, first example and remedy. With --as-of it is also judged
-    whether the data is fresh enough to score at that time.
+    whether the events are fresh enough to score at that time.
     """
+    from persopredict.usability import stale_sources
+
     settings = _load(config)
+    moment = settings.instant(as_of)
     with steps("persopredict check") as progress:
         progress("reading the events")
-        report = settings.event_log().check(list(settings.targets.values()), settings.instant(as_of))
+        log = settings.event_log()
+        report = log.check(list(settings.targets.values()), moment)
     _print(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+    if moment is not None and stale_sources(log.source_facts, moment, settings.max_staleness.approximate):
+        raise typer.Exit(NotReadyError.exit_code)
 
 
 @app.command()
@@ -163,6 +171,19 @@ def run(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None
     with _job(config, "run") as (job, settings):
         result = job.run(settings.instant(as_of))
     _finish(result)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")] = Path("persopredict-demo"),
+) -> None:
+    """The nightly job on a year of real purchases, from events to attributes."""
+    from persopredict import demo as demonstration
+
+    with steps("persopredict demo") as progress:
+        result, text = demonstration.run(folder, progress=progress)
+    _print(text)
+    raise typer.Exit(result.exit_code)
 
 
 @contextmanager

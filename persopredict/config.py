@@ -19,7 +19,7 @@ from persopredict import sections
 from persopredict.errors import ConfigurationError, SpecificationError, did_you_mean
 from persopredict.sources import constant
 from persopredict.targets import Target, target_from_dict
-from persopredict.times import instant
+from persopredict.times import Duration, instant
 from persopredict.toml_reader import S, Table, TomlReader, as_table, document, shown
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class Config:
         """
         return None if text is None else instant(text, self.project.timezone)
 
+    @property
+    def max_staleness(self) -> Duration:
+        """How long before the date of the scores the events may end."""
+        return Duration.parse(self.job.max_staleness)
+
     def path(self, text: str) -> str:
         """A path or URL of the file as others can use it: relative paths start at the file's folder."""
         if re.match(r"[A-Za-z0-9+]+://", text) and not text.startswith(("sqlite:///", "duckdb:///")):
@@ -135,10 +140,11 @@ class Config:
             self.predictors(),
             warehouse=self.path(self.warehouse.url),
             tracking=self.path(self.tracking.uri),
-            project=self.project.name,
+            project=self.tracking.experiment or self.project.name,
             retrain_every=self.job.retrain_every,
             max_staleness=self.job.max_staleness,
             keep=self.job.keep,
+            progress=progress,
         )
 
 

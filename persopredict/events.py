@@ -21,13 +21,14 @@ from persopredict.engines.expressions import MICROSECONDS_PER_DAY as DAY
 from persopredict.engines.expressions import MICROSECONDS_PER_HOUR as HOUR
 from persopredict.errors import DataError, Problem, SpecificationError, did_you_mean
 from persopredict.features.spec import CALENDAR
-from persopredict.sources import MODEL, NUMBERS, TEXTS, Described, Mapped, Source
+from persopredict.sources import MODEL, NUMBERS, TEXTS, UNUSABLE, Described, Mapped, Source
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, offsets, zone
 from persopredict.usability import LogFacts, SourceFacts, UsabilityReport, assess
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Moment = str | datetime
 
@@ -181,6 +182,10 @@ class EventLog:
 
     # Reading the sources ---------------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> EventLog:
+        """Read the sources now rather than at the first question; raises `DataError` as any question would."""
+        return self if self.table else self
+
     @cached_property
     def table(self) -> str:
         """The name of the prepared table `events`: usable rows in the common model. Reads the sources once.
@@ -320,11 +325,15 @@ class EventLog:
             facts = LogFacts(self.timezone, self.columns, (), structural=structural)
             return assess(facts, 0, targets if empty else (), moment_)
         try:
-            name = self.table
+            self.prepare()
         except DataError:
             return assess(self._facts_of(described), 0)
-        assert name
         return assess(self._facts, self.customers, targets, moment_)
+
+    @property
+    def source_facts(self) -> tuple[SourceFacts, ...]:
+        """What each source held: rows, usable rows, reasons, span."""
+        return self._facts.sources
 
     @cached_property
     def _facts(self) -> LogFacts:
@@ -367,23 +376,18 @@ class EventLog:
             )
         return LogFacts(self.timezone, self.columns, tuple(facts))
 
-    def quarantine(self) -> Any:
-        """The rows that can't be used, as an Arrow table: source, code, row (JSON text)."""
+    def quarantine(self) -> pa.Table:
+        """The rows that can't be used: source, code, reason, row (JSON text), in this order of columns and of rows."""
         import pyarrow as pa
 
         described = self._sound()
-        try:
-            assert self.table
-        except DataError:
-            pass
-        return pa.concat_tables(
-            [
-                self.engine.arrow(
-                    Step("quarantine", exp.select(col("source"), col("code"), col("row")).from_(table(f"quarantine_{found.view}")).order_by(col("code"), col("row")))
-                )
-                for found in described
-            ]
-        )
+        parts = []
+        for found in described:
+            query = exp.select(*(col(name) for name in ("source", "code", "row"))).from_(table(f"quarantine_{found.view}"))
+            parts.append(self.engine.arrow(Step("quarantine", query.order_by(col("code"), col("row")))))
+        whole = pa.concat_tables(parts)
+        reasons = pa.array([UNUSABLE[code][0] for code in whole.column("code").to_pylist()], pa.string())
+        return whole.add_column(2, "reason", reasons)
 
     def fingerprint(self, until: datetime | None = None) -> str:
         """A digest of the usable rows known before `until`: the same rows in any order give the same digest."""

@@ -152,7 +152,7 @@ class Predictor:
 
         self.timezone_, self.trained_until_, self.cutoffs_ = events.timezone, end, tuple(cutoffs)
         self.features_, self.dropped_ = tuple(features), tuple(dropped)
-        self.recipe_ = self._recipe(estimator)
+        self.recipe_ = self.recipe
         self._calibrate(self._fold_models(events, rows, estimator, names))
         self.evaluation_ = evaluate(self.folds_, target=self.target.name, calibration=self._choice, seed=self.random_state)
         self.baseline_ = self._rule(rows)
@@ -160,7 +160,10 @@ class Predictor:
         self.rows_, self.positives_ = len(rows.y), int(rows.y.sum())
         return self
 
-    def _recipe(self, estimator: Any) -> str:
+    @property
+    def recipe(self) -> str:
+        """A digest of how the model is made: estimator, target, features and cutoffs asked for, calibration. Equal for equal recipes."""
+        estimator = self.estimator or learner.default_estimator(self.random_state)
         asked = None if self.features is None else [feature.to_dict() for feature in self.features]
         chosen = None if self.cutoffs is None else [str(cutoff) for cutoff in self.cutoffs]
         return learner.recipe(estimator, self.target.to_dict(), asked, chosen, self.calibration)
@@ -169,19 +172,21 @@ class Predictor:
     def _embargo(self) -> Duration:
         return Duration(self.target.gap.days + self.target.horizon.days, self.target.gap.hours + self.target.horizon.hours)
 
+    @property
+    def _step(self) -> Duration:
+        """Between cutoffs: the horizon, so that labels don't overlap; a day at least, four weeks at most."""
+        return Duration(days=max(1, min(28, self.target.horizon.approximate.days)))
+
     def _matured(self, events: EventLog, until: datetime) -> list[datetime]:
         """The cutoffs whose labels have ended by `until` and within what was observed; raises if there are not two."""
         observed = events.observed_for(self.target)
         end = min(until, observed[1])
         if self.cutoffs is None:
-            start = max(events.observed[0], observed[0])
-            third = (end - start - self._embargo.approximate) / 3
+            third = (end - observed[0] - self._embargo.approximate) / 3
             history = min(_LONGEST_HISTORY.approximate, max(third, timedelta(0)))
-            every = Duration(days=max(1, min(28, self.target.horizon.approximate.days)))
-            step = Duration(hours=int(history / timedelta(hours=1)))
-            found = rolling_cutoffs(events, every=every, horizon=self.target.horizon, gap=self.target.gap, until=end, history=step, limit=_MOST_CUTOFFS)
-            # The labels' sources may have started later than the log.
-            cutoffs = [cutoff for cutoff in found if cutoff >= observed[0]]
+            cutoffs = rolling_cutoffs(
+                events, every=self._step, horizon=self.target.horizon, gap=self.target.gap, until=end, since=observed[0] + history, limit=_MOST_CUTOFFS
+            )
         else:
             given = sorted({instant(cutoff, events._zone) for cutoff in self.cutoffs})
             cutoffs = [cutoff for cutoff in given if self._embargo.after(cutoff, events._zone) <= end and cutoff >= observed[0]]
@@ -195,7 +200,7 @@ class Predictor:
     def _features(self, events: EventLog, first: datetime) -> tuple[list[Feature], list[Feature]]:
         """The features to compute, and those whose window reaches back before the log at the first cutoff."""
         asked = default_features(events, focus=self.target.event_names) if self.features is None else list(self.features)
-        history = first - events.observed[0]
+        history = first - events.observed_for(self.target)[0]
         return windows_within(asked, Duration(hours=int(history / timedelta(hours=1)) + 1))
 
     def _refuse_too_little(self, rows: Labelled, cutoffs: Sequence[datetime]) -> None:
@@ -321,9 +326,8 @@ class Predictor:
         """
         self._fitted()
         if cutoffs is None:
-            every = Duration(days=max(1, min(28, self.target.horizon.approximate.days)))
             end = min(local_midnight(events.observed[1], events._zone), events.observed_for(self.target)[1])
-            rolled = rolling_cutoffs(events, every=every, horizon=self.target.horizon, gap=self.target.gap, until=end)
+            rolled = rolling_cutoffs(events, every=self._step, horizon=self.target.horizon, gap=self.target.gap, until=end)
             moments = [cutoff for cutoff in rolled if cutoff >= self.trained_until_]
         else:
             moments = sorted({self._moment(events, cutoff, in_sample) for cutoff in cutoffs})

@@ -38,7 +38,7 @@ def rolling_cutoffs(
     horizon: str | Duration = "28d",
     gap: str | Duration = "0d",
     until: Moment | None = None,
-    history: str | Duration = "0d",
+    since: Moment | None = None,
     limit: int | None = None,
 ) -> list[datetime]:
     """Cutoffs whose labels have ended by `until`, going back by `every` to the start of the log; ascending, in UTC.
@@ -48,7 +48,7 @@ def rolling_cutoffs(
     every : step between cutoffs, on the log's calendar; default ``"28d"``.
     horizon, gap : of the label; the last cutoff is `until` - gap - horizon.
     until : nothing after it is used; default the last midnight (of the log's time zone) that was observed.
-    history : least time between the start of the log and the first cutoff; default none.
+    since : every cutoff is later than this; default the start of the log.
     limit : keep at most so many, the latest.
 
     Raises
@@ -65,7 +65,7 @@ def rolling_cutoffs(
         raise SpecificationError("every must be longer than nothing")
     start, end = events.observed
     last = local_midnight(end, events._zone) if until is None else instant(until, events._zone)
-    earliest = Duration.parse(history).after(start, events._zone)
+    earliest = start if since is None else instant(since, events._zone)
     latest = Duration.parse(gap).before(Duration.parse(horizon).before(last, events._zone), events._zone)
     found: list[datetime] = []
     for number in range(_MOST_CUTOFFS + 1):
@@ -194,7 +194,7 @@ class Snapshots:
     def _run(self) -> Step:
         """Run every step but the last, which is returned unread."""
         engine = self.events.engine
-        assert self.events.table
+        self.events.prepare()
         engine.load("cutoffs", self.bounds())
         *before, last = self.steps()
         for step in before:
@@ -228,7 +228,7 @@ class Snapshots:
     def population(self) -> pa.Table:
         """Every customer that the cutoffs know: customer_id, cutoff, and per target ``reason_<name>``, null where it is asked."""
         engine = self.events.engine
-        assert self.events.table
+        self.events.prepare()
         engine.load("cutoffs", self.bounds())
         for step in self.steps():
             engine.create(step)

@@ -13,9 +13,10 @@ import re
 import sqlite3
 import tempfile
 import threading
+import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -148,16 +149,25 @@ def ensure_store(database: Path) -> None:
             raise ConfigurationError("models can't be kept there", [Problem("tracking_foreign", message, remedy="name another file")])
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(prefix=f".{database.name}-", dir=database.parent)
+    fresh = database.with_name(f".{database.name}-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with fresh.open("xb") as file:
             file.write(_empty_store())
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(fresh, database)
+        _put_in_place(fresh, database)
     finally:
-        os.unlink(fresh)
+        fresh.unlink(missing_ok=True)
+
+
+def _put_in_place(fresh: Path, database: Path) -> None:
+    try:
+        os.link(fresh, database)
+    except FileExistsError:
+        return
+    except OSError:  # A file system without hard links: the moment between looking and moving can't be closed there.
+        if not database.exists():
+            fresh.replace(database)
 
 
 @functools.cache

@@ -175,14 +175,14 @@ def _target_problems(target: Target, facts: LogFacts) -> list[Problem]:
     return problems
 
 
-def stale_sources(sources: Sequence[SourceFacts], as_of: datetime) -> list[Problem]:
-    """Sources whose observation ended more than their `max_lag` before `as_of`."""
+def stale_sources(sources: Sequence[SourceFacts], as_of: datetime, limit: timedelta = timedelta(days=1)) -> list[Problem]:
+    """Sources whose observation ended more than `limit`, or their own `max_lag` if that is longer, before `as_of`."""
     found = []
     for source in sources:
         if source.observed is None:
             continue
         behind = as_of - source.observed[1]
-        if behind > max(source.max_lag.approximate, timedelta(days=1)):
+        if behind > max(source.max_lag.approximate, limit):
             text = f"stopped {behind.days} days before {as_of:%Y-%m-%d} (last observed {source.observed[1]:%Y-%m-%d %H:%M} UTC)"
             remedy = "wait for its load, or give observed= if it is complete and simply had no events"
             found.append(Problem("source_stopped", text, "warning", remedy=remedy, source=source.name))

@@ -92,7 +92,7 @@ TABLES: dict[str, dict[str, str]] = {
 ORDERS = {
     ATTRIBUTES: ("customer_id", "rank", "category"),
     RUNS: ("target", "as_of"),
-    QUARANTINE: ("source", "row_number", "code"),
+    QUARANTINE: ("source", "row_number", "code", "row"),
     METADATA: ("name",),
 }
 # Threads of one process share DuckDB's instance of a file, and its lock does not part them.
@@ -130,12 +130,13 @@ class Run:
 
     @classmethod
     def of(cls, attributes: IntoFrame) -> Run:
-        """The published run that a frame of attributes came from; raises `SpecificationError` if it holds none or several."""
-        table = conform(attributes)
-        first = table.slice(0, 1).to_pylist()
+        """The published run that a frame of attributes came from, read off its first row."""
+        table = to_arrow(attributes)
+        # The rest of the rows is checked when they are published.
+        first = conform(table.slice(0, 1)).to_pylist()
         if not first:
             raise SpecificationError("a frame without rows names no target; pass Run(target, as_of, attributes=…)")
-        return cls(first[0]["target"], first[0]["as_of"], attributes=table, model_version=first[0]["model_version"])
+        return cls(first[0]["target"], first[0]["as_of"], attributes=table)
 
 
 class Warehouse:
@@ -201,7 +202,7 @@ class Warehouse:
             older rows, of the ledger too, are deleted, and quarantined rows older than the whole ledger with them.
         quarantine : dataframe, optional
             The rows that could not be used, replacing those of the same `as_of`, which the runs must share: ``source,
-            row_number, code, reason, row`` (JSON text).
+            code, reason, row`` (JSON text), and ``row_number`` where the source counts its rows.
 
         Raises
         ------
@@ -530,18 +531,18 @@ def _plain(value: object) -> object:
 def _rejected(quarantine: IntoFrame, as_ofs: set[datetime]) -> pa.Table:
     """The quarantined rows as the table wants them, their `as_of` that of the runs."""
     table, columns = to_arrow(quarantine), TABLES[QUARANTINE]
-    wanted = [name for name in columns if name != "as_of"]
     if len(as_ofs) != 1:
         raise SpecificationError(f"quarantined rows belong to one as_of, but the runs have {len(as_ofs)}; publish them apart")
     problems = [
         Problem("missing_column", f"no column {name!r}", remedy=did_you_mean(name, table.column_names), source=QUARANTINE)
-        for name in wanted
+        for name in ("source", "code", "reason", "row")
         if name not in table.column_names
     ]
     if problems:
         raise SpecificationError("the quarantined rows can't be kept", problems)
-    body = table.select(wanted).cast(arrow_schema({name: columns[name] for name in wanted}))
-    return body.add_column(0, "as_of", pa.array([*as_ofs] * len(body), arrow_schema(columns).field("as_of").type))
+    given = {name: table[name] if name in table.column_names else pa.nulls(len(table)) for name in columns}
+    given["as_of"] = pa.array([*as_ofs] * len(table), arrow_schema(columns).field("as_of").type)
+    return pa.table(given).cast(arrow_schema(columns))
 
 
 # --- statements: the only place that speaks SQL, in sqlglot expressions ---
@@ -557,8 +558,7 @@ def _ascending(name: str, table: str | None = None) -> exp.Ordered:
 
 def _is(name: str, parameter: str | None = None) -> exp.EQ:
     """The column equals the parameter (of its own name by default), whose null equals nothing."""
-    typed = exp.cast(exp.Placeholder(this=parameter or name), "TIMESTAMPTZ" if name == "as_of" else "TEXT")
-    return exp.EQ(this=_column(name), expression=typed)
+    return exp.EQ(this=_column(name), expression=exp.Placeholder(this=parameter or name))
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, step: str, statement: exp.Expr, values: dict[str, Any]) -> None:
@@ -728,7 +728,7 @@ def _rows_of(number: str, moment: str, *columns: exp.Expr) -> exp.Select:
 
 def _joined(query: exp.Select, right: exp.Select, alias: str, left: str = "everyone") -> exp.Select:
     same = exp.EQ(this=_column("customer_id", alias), expression=_column("customer_id", left))
-    return query.join(right.subquery(alias), on=same, join_type="left")
+    return query.join(right.subquery(alias, copy=False), on=same, join_type="left", copy=False)
 
 
 def _named(target: str, columns: Mapping[str, exp.Expr]) -> list[exp.Expr]:
@@ -746,7 +746,7 @@ def _with_scores(query: exp.Select, target: str, number: str) -> exp.Select:
     query = _joined(query, _rows_of(number, "as_of", *map(_column, kept)), now)
     # Joined to the shown run, not to everyone: a customer who left has no previous band either.
     query = _joined(query, _rows_of(number, "previous", _column("band")), before, left=now)
-    return query.select(*_named(target, columns))
+    return query.select(*_named(target, columns), copy=False)
 
 
 def _reason(table: str, place: int) -> exp.Expr:
@@ -770,4 +770,4 @@ def _with_categories(query: exp.Select, target: str, number: str) -> exp.Select:
     columns: dict[str, exp.Expr] = {**tops, "top_new_1": new}
     mine = _rows_of(number, "as_of", *(exp.alias_(column, name) for name, column in columns.items()))
     query = _joined(query, mine.group_by(_column("customer_id")), f"now_{number}")
-    return query.select(*_named(target, {name: _column(name, f"now_{number}") for name in columns}))
+    return query.select(*_named(target, {name: _column(name, f"now_{number}") for name in columns}), copy=False)

@@ -114,10 +114,8 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 def test_the_commands_are_those_that_work():
-    listed = [
-        line.split()[0] for line in invoke("--help").stdout.split("Commands:")[1].splitlines()[1:8] if line[:3] == "  i" or line.strip()
-    ]
-    assert listed[:6] == ["init", "check", "train", "score", "run", "demo"]
+    listed = invoke("--help").stdout.split("Commands:")[1].split("Exit codes:")[0]
+    assert [line.split()[0] for line in listed.splitlines() if line.strip()] == ["init", "check", "train", "score", "run", "demo"]
 
 
 @pytest.mark.parametrize("arguments", [["chek"], ["run", "--nonsense"], ["run", "--config"]])
@@ -206,11 +204,13 @@ def test_check_shows_unusable_rows_with_an_example(project):
     assert "first:" in done.stdout
 
 
-def test_check_exits_3_on_stale_data(project):
+def test_check_exits_3_where_the_events_end_earlier_than_max_staleness(project):
     done = invoke("check", "--as-of", "2024-12-24")
     assert done.exit_code == 3
     assert "source_stopped" in done.stdout
-    assert invoke("check", "--as-of", "2024-10-27").exit_code == 0
+    assert invoke("check", "--as-of", "2024-10-29").exit_code == 0
+    (project / "persopredict.toml").write_text(CONFIG + "[job]\nmax_staleness = '60d'")
+    assert invoke("check", "--as-of", "2024-12-24").exit_code == 0
 
 
 # train, score, run --------------------------------------------------------------------------------------------------
@@ -221,6 +221,14 @@ def test_dates_are_read_in_the_projects_zone(project, job, name, option):
     assert invoke(name).exit_code == 0
     assert invoke(name, option, "2024-07-01").exit_code == 0
     assert job.asked == [(name, None), (name, datetime(2024, 7, 1, 4, tzinfo=UTC))]
+
+
+def test_the_demo_shows_what_it_did(tmp_path, monkeypatch):
+    from persopredict import demo
+
+    monkeypatch.setattr(demo, "run", lambda folder, progress: (SimpleNamespace(exit_code=4), f"made in {folder.name}"))
+    done = invoke("demo", str(tmp_path / "first"))
+    assert (done.exit_code, done.stdout) == (4, "made in first\n")
 
 
 def test_a_date_that_is_none_is_bad_usage(project, job):
@@ -294,11 +302,9 @@ def test_the_configuration_is_found_by_its_option(tmp_path):
 # Progress -----------------------------------------------------------------------------------------------------------
 
 
-def drawn(*, terminal: bool = False, jupyter: bool = False) -> str:
+def drawn(*, terminal: bool) -> str:
     file = io.StringIO()
-    console = Console(file=file, force_terminal=terminal, force_jupyter=False, width=60)
-    console.is_jupyter = jupyter
-    with steps("nightly", console=console) as progress:
+    with steps("nightly", console=Console(file=file, force_terminal=terminal, width=60)) as progress:
         progress("features [9 cutoffs]")
         progress("training")
     return file.getvalue()
@@ -311,7 +317,7 @@ def test_steps_are_drawn_on_a_terminal_with_their_times():
 
 
 def test_steps_are_silent_where_nobody_looks():
-    assert drawn() == ""
+    assert drawn(terminal=False) == ""
 
 
 def test_a_step_that_fails_is_marked():
@@ -330,10 +336,12 @@ def test_a_step_that_fails_is_marked():
 
 
 def test_a_process_exits_0_1_2_and_3(project):
-    good = command("check", folder=project, FORCE_COLOR="1")
+    good = command("init", "--config", "other.toml", folder=project, FORCE_COLOR="1")
     assert (good.returncode, good.stderr) == (0, "")
-    assert "\x1b" not in good.stdout
-    assert command("check", "--as-of", "2025-06-01", folder=project).returncode == 3
+    stale = command("run", "--as-of", "2025-06-01", folder=project)
+    assert (stale.returncode, stale.stdout) == (3, "")
+    assert "nothing was published" in stale.stderr
+    assert not (project / "warehouse.duckdb").exists()
     (project / "sales.parquet").unlink()
     assert command("check", folder=project).returncode == 1
     (project / "persopredict.toml").write_text("[project")

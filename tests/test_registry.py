@@ -548,6 +548,18 @@ def test_a_store_that_another_job_made_meanwhile_is_kept(tmp_path: Path, registr
     assert list(tmp_path.iterdir()) == [database]
 
 
+def test_a_store_is_made_where_there_are_no_hard_links_and_with_the_usual_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_):
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    with tracking.discreet():
+        tracking.ensure_store(tmp_path / "mlflow.db")
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "mlflow.db").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "usual"]
+
+
 def test_a_deleted_experiment_is_named_with_how_to_restore_it(registry: Registry, client):
     Registry(registry.uri, experiment="gone")
     client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
@@ -606,6 +618,8 @@ def test_what_the_user_has_set_in_mlflow_stays_as_it_was(
     with tracking.discreet():
         import mlflow
 
+    for key in [key for key in os.environ if key.startswith("MLFLOW_")]:
+        monkeypatch.delenv(key)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a network call"))
     before = (dict(os.environ), logging.getLogger("mlflow").level, list(warnings.filters), mlflow.get_tracking_uri())
@@ -615,6 +629,18 @@ def test_what_the_user_has_set_in_mlflow_stays_as_it_was(
     assert (dict(os.environ), logging.getLogger("mlflow").level, list(warnings.filters), mlflow.get_tracking_uri()) == before
     assert mlflow.active_run() is None
     assert capfd.readouterr() == ("", "")
+
+
+def test_mlflow_sends_no_telemetry_of_ours(monkeypatch: pytest.MonkeyPatch):
+    with tracking.discreet():
+        from mlflow.telemetry import utils
+
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(utils, "_IS_IN_CI_ENV_OR_TESTING", False)
+    assert not utils.is_telemetry_disabled()
+    with tracking.discreet():
+        assert utils.is_telemetry_disabled()
+    assert not utils.is_telemetry_disabled()
 
 
 def test_importing_the_registry_does_not_import_mlflow():

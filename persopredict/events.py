@@ -7,7 +7,7 @@ table `events`, with times in microseconds. Nothing of it comes into Python but 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -236,10 +236,11 @@ class EventLog:
         """Whether some source says when its rows became known."""
         return any("known_at" in found.source.mapping for found in self._sound())
 
-    def native(self, frame: pd.DataFrame) -> Any:
-        """A pandas frame as the kind of frame that the log was made from: Polars and PyArrow stay themselves, all else is pandas."""
-        from persopredict.attributes import to_arrow
+    def native(self, frame: pd.DataFrame, to_arrow: Callable[[pd.DataFrame], pa.Table]) -> Any:
+        """A pandas frame as the kind of frame that the log was made from: Polars and PyArrow stay themselves, all else is pandas.
 
+        `to_arrow` knows the frame's columns and their types, which nested ones need.
+        """
         data = self._sources[0].data
         kind = nw.get_native_namespace(data).__name__ if nw.dependencies.is_into_dataframe(data) else "pandas"
         if kind == "polars":

@@ -283,8 +283,10 @@ class Predictor:
         NotFittedError : before `fit`.
         InSampleError : if `as_of` lies before `trained_until_`, unless `in_sample`; then `model_kind` is marked.
         """
+        from persopredict.attributes import to_arrow
+
         moment = self._moment(events, as_of, in_sample)
-        return events.native(self.attributes(events, moment, in_sample=moment < self.trained_until_))
+        return events.native(self.attributes(events, moment, in_sample=moment < self.trained_until_), to_arrow)
 
     def attributes(self, events: EventLog, as_of: datetime, *, in_sample: bool = False, model_version: str | None = None) -> pd.DataFrame:
         """What `predict` gives, always as a pandas frame, with the model's version; for jobs."""

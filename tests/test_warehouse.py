@@ -19,7 +19,8 @@ import pytest
 
 from persopredict.attributes import attributes
 from persopredict.errors import DataError, EngineError, SpecificationError, WarehouseBusyError
-from persopredict.warehouse import TABLES, Run, Warehouse
+from persopredict.warehouse import Run, Warehouse
+from persopredict.warehouse_tables import TABLES
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 

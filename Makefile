@@ -1,0 +1,57 @@
+# `make` alone lists the targets. Everything is made in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Bytecode is written at install: without it every process would compile MLflow anew.
+unexport PYTHONDONTWRITEBYTECODE
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check quick quality soak bench docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("persopredict needs Python 3.11 or later, found " + sys.version.split()[0] + "; make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+
+# uv is pip's resolver in Rust: it installs the same wheels in a tenth of the time.
+$(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
+	@echo "installing persopredict and its demo data"
+	@$(UV) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "installing the development tools"
+	@$(UV) --group dev --editable '.[demo]'
+	@touch $@
+
+demo: $(VENV)/.demo ## the nightly job on real data, into persopredict-demo/
+	@$(BIN)/persopredict demo
+
+test: check ## everything that must hold: style, types, imports, tests, doctests, notebooks
+	@$(BIN)/python -m pytest -n 2 --dist loadscope
+
+check: $(VENV)/.dev ## style, types, the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+quick: $(VENV)/.dev ## the tests without notebooks and real data
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not journey and not notebook"
+
+quality: $(VENV)/.dev ## how good the predictions are, from honest folds on real data
+	@$(BIN)/python benchmarks/quality.py
+
+bench: $(VENV)/.dev ## how long features and labels take
+	@$(BIN)/python benchmarks/speed.py
+
+soak: $(VENV)/.dev ## kill -9 at many moments of the job
+	@$(BIN)/python benchmarks/soak.py
+
+clean: ## remove what make made
+	@rm -rf $(VENV) persopredict-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

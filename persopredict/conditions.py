@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import cast
 
 from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
@@ -27,7 +28,6 @@ _WORDS = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str) -> exp.Expression:
     """The condition as an expression tree, checked against the closed grammar.
 
@@ -35,17 +35,24 @@ def parse(text: str) -> exp.Expression:
 
     >>> parse("channel = 'web' and value >= 10").sql(dialect="duckdb")
     "channel = 'web' AND value >= 10"
-    >>> parse("lower(channel) = 'web'")
+    >>> parse("abs(value) > 1")
     Traceback (most recent call last):
-    persopredict.errors.SpecificationError: where "lower(channel) = 'web'": Lower is not allowed; use = <> < > <= >= IN BETWEEN IS NULL AND OR NOT
+    persopredict.errors.SpecificationError: where "abs(value) > 1": Abs is not allowed; use = <> < > <= >= IN BETWEEN IS NULL AND OR NOT
     """
+    return _parsed(text).copy()
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> exp.Expression:
     try:
         tree = parse_one(text, dialect="duckdb")
     except SqlglotError as error:
         reason = re.sub(r"\x1b\[\d+m", "", str(error).split("\n")[0])
         raise SpecificationError(f"where {text!r} can't be read: {reason}") from None
     for node in tree.walk():
-        allowed = isinstance(node, _ALLOWED) and not (isinstance(node, exp.In) and (node.args.get("query") or node.args.get("unnest")))
+        allowed = isinstance(node, _ALLOWED) and not (
+            isinstance(node, exp.In) and any(node.args.get(key) for key in ("query", "unnest", "field"))
+        )
         if not allowed:
             raise SpecificationError(
                 f'where "{text}": {type(node).__name__} is not allowed; use = <> < > <= >= IN BETWEEN IS NULL AND OR NOT'
@@ -54,7 +61,7 @@ def parse(text: str) -> exp.Expression:
             raise SpecificationError(f'where "{text}": {node.sql()} names a table; conditions read the columns of the common model')
     if not isinstance(tree, exp.Condition) or isinstance(tree, exp.Literal | exp.Column | exp.Null | exp.Neg):
         raise SpecificationError(f'where "{text}" is not a condition; write a comparison, like "channel = \'web\'"')
-    return tree
+    return cast(exp.Expression, tree)
 
 
 def canonical(text: str | None) -> str | None:
@@ -103,6 +110,23 @@ def unknown_columns(text: str | None, available: Iterable[str]) -> list[str]:
         f"{name!r} can't be read by a condition; use window" if name in FORBIDDEN else f"no column {name!r}; {did_you_mean(name, known)}"
         for name in missing
     ]
+
+
+def misread(text: str | None, available: Iterable[str], numeric: Iterable[str]) -> list[str]:
+    """One sentence for each column that the log does not have, and for each compared with a literal of the other kind.
+
+    >>> misread("channel = 1 AND value > '10'", ["channel", "value"], ["value"])
+    ["channel = 1 compares text with a number; write '1'", "value > '10' compares a number with text; write 10"]
+    """
+    found, known, numbers = unknown_columns(text, available), set(available), set(numeric)
+    for node in () if text is None else parse(text).find_all(exp.EQ, exp.NEQ, exp.LT, exp.GT, exp.LTE, exp.GTE, exp.In, exp.Between):
+        sides = [side.this if isinstance(side, exp.Neg) else side for side in node.iter_expressions()]
+        kinds = {name.name in numbers for name in sides if isinstance(name, exp.Column) and name.name in known}
+        for value in sides:
+            if isinstance(value, exp.Literal) and len(kinds) == 1 and value.is_string == (True in kinds):
+                words, mended = ("a number with text", value.name) if value.is_string else ("text with a number", f"'{value.name}'")
+                found.append(f"{node.sql(dialect='duckdb')} compares {words}; write {mended}")
+    return found
 
 
 def slug(text: str) -> str:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from persopredict.config import load
 from persopredict.datasets import complete_journey_sources
+from persopredict.errors import ConfigurationError, Problem
 from persopredict.job import JobResult
 
 FOLDER = "persopredict-demo"
 TIMEZONE = "America/New_York"
 #: The day after the data's last: everything is known, and the last label ends here.
 AS_OF = "2018-01-01"
-_SHOWN = ("customer_id", "target", "probability", "percentile", "band", "status")
+_SHOWN = ("customer_id", "probability", "percentile", "band")
+_ROWS = 3
+#: What the demo's own file begins with, before the digest of the rest: any other file is somebody's work, and stays.
+_MARK = "# Made by `persopredict demo`"
 
 _HEAD = """\
-# The Complete Journey: a grocer's year, 2,469 households. Made by `persopredict demo`; `persopredict run --as-of {as_of}` does it again.
+# The Complete Journey: a grocer's year, 2,469 households. `persopredict run --as-of {as_of}` does it again.
 
 [project]
 name = "complete-journey"
@@ -46,7 +51,18 @@ active_within = "91d"
 
 def configuration() -> str:
     """The demo's `persopredict.toml`; raises `DataError` if the extra ``demo`` is not installed."""
-    return _HEAD.format(timezone=TIMEZONE, as_of=AS_OF) + "".join(_events(source) for source in complete_journey_sources(TIMEZONE))
+    text = _HEAD.format(timezone=TIMEZONE, as_of=AS_OF) + "".join(_events(source) for source in complete_journey_sources(TIMEZONE))
+    return f"{_mark(text)}\n{text}"
+
+
+def _mark(text: str) -> str:
+    return f"{_MARK} ({hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]})"
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether the demo wrote the file, and nobody has changed it since."""
+    first, _, rest = file.read_text(encoding="utf-8", errors="replace").partition("\n")
+    return first == _mark(rest)
 
 
 def _events(source: Mapping[str, Any]) -> str:
@@ -60,39 +76,57 @@ def _events(source: Mapping[str, Any]) -> str:
 def run(folder: str | Path = FOLDER, *, progress: Callable[[str], None] | None = None) -> tuple[JobResult, str]:
     """Write the configuration into `folder` and run the job; what it did, and the text to show.
 
-    Raises what `Job.run` raises.
+    Raises
+    ------
+    ConfigurationError : a ``persopredict.toml`` lies there that the demo did not write, or that was changed since; it is left alone.
+    DataError : the extra ``demo`` is not installed. Else what `Job.run` raises.
     """
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     file = path / "persopredict.toml"
-    file.write_text(configuration(), encoding="utf-8")
+    if file.exists() and not _is_ours(file):
+        remedy = f"name another folder (persopredict demo FOLDER); or run that file: persopredict run --config {file} --as-of {AS_OF}"
+        problem = Problem("file_exists", f"{file} was not written by the demo, or changed since", remedy=remedy)
+        raise ConfigurationError("nothing was overwritten", [problem])
+    text = configuration()
+    path.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
     result = load(file).build(progress=progress).run(AS_OF)
-    return result, f"{result}\n\n{_first_rows(result)}\n\n{_next(path)}"
+    return result, "\n\n".join([str(result), *_first_rows(result), _next(path)])
 
 
-def _first_rows(result: JobResult) -> str:
-    """The likeliest customers of each target, as a table, each with the first reason."""
-    import pandas as pd
-
-    parts = []
+def _first_rows(result: JobResult) -> Iterator[str]:
+    """For each target the likeliest customers as a table, each with the two strongest reasons."""
     for outcome in result.outcomes:
         if outcome.attributes is None:
             continue
-        first = outcome.attributes.nlargest(3, "probability", keep="first")
+        first = outcome.attributes.nlargest(_ROWS, "probability", keep="first")
         shown = first[list(_SHOWN)].copy()
-        shown["first reason"] = [f"{found[0]['label']}: {found[0]['value_text']}" if len(found) else "" for found in first["reasons"]]
-        parts.append(shown)
-    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    text: str = frame.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=70)
-    return f"The likeliest customers, from the attributes:\n{text}"
+        for place, name in enumerate(("first reason", "second reason")):
+            shown[name] = [_reason(found, place) for found in first["reasons"]]
+        table = shown.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=60)
+        yield f"The likeliest of {outcome.target}, of {outcome.counts.get('scored', 0):,} scored:\n{table}"
+
+
+def _reason(reasons: Sequence[Mapping[str, Any]], place: int) -> str:
+    return f"{reasons[place]['label']}: {reasons[place]['value_text']}" if len(reasons) > place else ""
 
 
 def _next(folder: Path) -> str:
-    return (
-        f"Everything is in {folder}/: persopredict.toml, warehouse.duckdb, customer_attributes.parquet, mlflow.db, mlartifacts/\n"
-        "What to try next:\n"
-        f"  persopredict run --config {folder}/persopredict.toml --as-of {AS_OF}    # again: the same rows\n"
-        f"  python -c \"import persopredict as pp; print(pp.Warehouse('{folder}/warehouse.duckdb').runs())\"\n"
-        f"  mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db             # the models and their metrics\n"
-        "  persopredict init --events your_events.parquet                          # your own data"
+    """What lies where, and commands to go on with, aligned."""
+    python = f"import persopredict as pp; w = pp.Warehouse('{folder}/warehouse.duckdb')"
+    commands = [
+        (f"persopredict run --config {folder}/persopredict.toml --as-of {AS_OF}", "again: no training, the same rows"),
+        (f"persopredict check --config {folder}/persopredict.toml", "what the data looks like, problem by problem"),
+        (f'python -c "{python}; print(w.runs())"', "the ledger of runs"),
+        (f"mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db", "every model with its metrics"),
+        ("persopredict init --events your_events.parquet", "the same on your own data"),
+    ]
+    lines = [f"  {command}\n      # {purpose}" for command, purpose in commands]
+    return "\n".join(
+        [
+            f"In {folder}/ are now: persopredict.toml (what was run); warehouse.duckdb with the tables predictive_attributes,",
+            "customer_attributes, runs, quarantine; customer_attributes.parquet (a copy that is never locked); mlflow.db and mlartifacts/.",
+            "What to try next:",
+            *lines,
+        ]
     )

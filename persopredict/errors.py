@@ -46,15 +46,16 @@ class Problem:
             part for part in (f"{self.count:,}" if self.count else "", f"first: {self.example}" if self.example else "") if part
         )
         counted = f" ({details})" if details else ""
-        remedy = f" Remedy: {self.remedy.rstrip('.')}." if self.remedy else ""
+        stop = "" if self.remedy.endswith(("?", "!")) else "."
+        remedy = f" Remedy: {self.remedy.rstrip('.')}{stop}" if self.remedy else ""
         return f"{self.severity} {self.code}{where}: {self.message.rstrip('.')}{counted}.{remedy}"
 
 
 class PersopredictError(Exception):
-    """Base of every error that the library raises on purpose; `problems` holds all that was found.
+    r"""Base of every error that the library raises on purpose; `problems` holds all that was found.
 
     >>> str(PersopredictError("the log has problems", [Problem("empty_log", "no events", remedy="check the path")]))
-    'the log has problems:\\n  - error empty_log: no events. Remedy: check the path.'
+    'the log has problems:\n  - error empty_log: no events. Remedy: check the path.'
     """
 
     exit_code = 1
@@ -106,7 +107,9 @@ class EngineError(PersopredictError):
 
     def __init__(self, step: str, sql: str, cause: str) -> None:
         self.step, self.sql = step, sql
-        super().__init__(f"step {step!r} failed: {cause}\n--- SQL of {step} ---\n{sql}")
+        # An engine's words may quote a row, so they are an example, as law 10 wants it.
+        super().__init__(f"step {step!r} failed", [Problem("engine_refused", "the engine refused it", example=cause)])
+        self.args = (f"{self.args[0]}\n--- SQL of {step} ---\n{sql}",)
 
 
 class WarehouseBusyError(PersopredictError):

@@ -1,29 +1,31 @@
 """`EventLog`: many sources under one common model, read by an engine, checked before use.
 
-A log is a value until somebody asks it something; then its engine reads the sources once, sets unusable rows apart and keeps the rest as the
-table `events`, with times in microseconds. Nothing of it comes into Python but small facts.
+A log is a value until somebody asks it something; then its engine reads the sources once, sets unusable rows apart and keeps the rest as
+the table `events`, with times in microseconds. Nothing of it comes into Python but small facts.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 from sqlglot import exp
 
+from persopredict import intake
 from persopredict.engines.base import Engine, Step
-from persopredict.engines.expressions import case, cast_to, col, count, floor_to, func, lit, microseconds, moment, select, table, where
-from persopredict.engines.expressions import MICROSECONDS_PER_DAY as DAY
-from persopredict.engines.expressions import MICROSECONDS_PER_HOUR as HOUR
+from persopredict.engines.expressions import cast_to, col, count, func, lit, microseconds, moment, select, table
 from persopredict.errors import DataError, Problem, SpecificationError, did_you_mean
 from persopredict.features.spec import CALENDAR
-from persopredict.sources import MODEL, NUMBERS, TEXTS, UNUSABLE, Described, Mapped, Source
+from persopredict.intake import Intake
+from persopredict.mapping import different, mapping_problems, name_problems, safe, span_of
+from persopredict.sources import MODEL, NUMBERS, TEXTS, UNUSABLE, Described, Mapped, Shape, Source
 from persopredict.targets import Target
-from persopredict.times import Duration, instant, offsets, zone
+from persopredict.times import Duration, instant, zone
 from persopredict.usability import LogFacts, SourceFacts, UsabilityReport, assess
 
 if TYPE_CHECKING:
@@ -89,20 +91,20 @@ class EventLog:
         engine: Any = None,
     ) -> None:
         given = {
-            "customer_id": customer_id, "event_at": event_at, "event": event, "event_id": event_id, "known_at": known_at, "order_id": order_id,
-            "item_id": item_id, "quantity": quantity, "value": value, "currency": currency, "channel": channel,
+            "customer_id": customer_id, "event_at": event_at, "event": event, "event_id": event_id, "known_at": known_at,
+            "order_id": order_id, "item_id": item_id, "quantity": quantity, "value": value, "currency": currency, "channel": channel,
         }  # fmt: skip
         mapping = {key: column for key, column in given.items() if column is not None}
         levels = (category,) if isinstance(category, str) else tuple(category or ())
+        extra = list(dimensions.items()) if isinstance(dimensions, Mapping) else [(safe(column), column) for column in dimensions or ()]
+        problems = [*name_problems(levels, extra), *mapping_problems({**mapping, **dict(extra)}, levels)]
+        span = None if observed is None else span_of(observed, timezone, problems)
+        if problems:
+            raise SpecificationError("the log is described wrongly", problems)
         categories = {"category": levels[0]} if levels else {}
         if len(levels) > 1:
-            categories |= {_safe(level): level for level in levels}
-        extra = dimensions if isinstance(dimensions, Mapping) else {_safe(column): column for column in dimensions or ()}
-        taken = [Problem("dimension_name", f"{key!r} is a name of the common model") for key in extra if key in (*MODEL, *CALENDAR, *categories)]
-        if taken:
-            raise SpecificationError("the mapping is wrong", taken)
-        span = None if observed is None else (instant(observed[0], timezone), instant(observed[1], timezone))
-        self._sources = (
+            categories |= {safe(level): level for level in levels}
+        self._sources: tuple[Source, ...] = (
             Source(source, mapping, categories, dict(extra), engine, timezone, span, Duration.parse(max_lag), name),
         )
         self._zone = zone(timezone)
@@ -118,13 +120,13 @@ class EventLog:
             raise SpecificationError("union needs at least one log")
         zones = sorted({log.timezone for log in logs})
         if len(zones) > 1:
-            raise SpecificationError(f"the logs' time zones differ ({', '.join(zones)}): days would not be the same days; give all one timezone")
+            raise SpecificationError(
+                f"the logs' time zones differ ({', '.join(zones)}): days would not be the same days; give all one timezone"
+            )
         whole = cls.__new__(cls)
         sources = [source for log in logs for source in log._sources]
-        names = [source.name for source in sources]
         whole._sources = tuple(
-            Source(**{**vars(source), "name": f"{source.name}_{position}"}) if names.count(source.name) > 1 else source
-            for position, source in enumerate(sources, 1)
+            replace(source, name=name) for source, name in zip(sources, different(source.name for source in sources), strict=True)
         )
         whole._zone, whole.timezone = logs[0]._zone, logs[0].timezone
         return whole
@@ -146,11 +148,26 @@ class EventLog:
             try:
                 found = Described(source, view, self.engine.describe(source.data, link=source.link, name=view)).complete()
             except DataError as error:
-                problems += list(error.problems) or [Problem("unreadable_source", str(error), source=source.name)]
+                problems += [problem if problem.source else replace(problem, source=source.name) for problem in error.problems]
                 continue
             described.append(found)
             problems += found.problems()
         return tuple(described), tuple(problems)
+
+    @cached_property
+    def _intakes(self) -> tuple[tuple[Intake, ...], tuple[Problem, ...]]:
+        """What became of the rows of each source that could be read, and what kept the others from it."""
+        described, problems = self._described
+        shape = Shape(self.categories, self.dimensions, self._numeric_dimensions, microseconds(datetime.now(UTC)))
+        read, failed = [], list(problems)
+        for found in described:
+            if found.problems():
+                continue
+            try:
+                read.append(intake.read(self.engine, found, shape))
+            except DataError as error:
+                failed += error.problems
+        return tuple(read), tuple(failed)
 
     def _sound(self) -> tuple[Described, ...]:
         described, problems = self._described
@@ -177,14 +194,22 @@ class EventLog:
     @cached_property
     def numeric(self) -> tuple[str, ...]:
         """The columns that hold numbers."""
+        numbers = {*NUMBERS, *CALENDAR, *self._numeric_dimensions}
+        return tuple(name for name in self.columns if name in numbers)
+
+    @cached_property
+    def _numeric_dimensions(self) -> frozenset[str]:
+        """Dimensions that are numbers in every source that has them; what is text in one is text in all."""
         numbers = {name for found in self._described[0] for name in found.numeric_dimensions}
-        return tuple(name for name in self.columns if name in NUMBERS or name in numbers or name in CALENDAR)
+        texts = {name for found in self._described[0] for name in found.source.dimensions if name not in found.numeric_dimensions}
+        return frozenset(numbers - texts)
 
     # Reading the sources ---------------------------------------------------------------------------------------------------------
 
     def prepare(self) -> EventLog:
         """Read the sources now rather than at the first question; raises `DataError` as any question would."""
-        return self if self.table else self
+        assert self.table
+        return self
 
     @cached_property
     def table(self) -> str:
@@ -192,44 +217,19 @@ class EventLog:
 
         Raises `DataError` with every problem if columns are missing or mistyped, or if no usable event is left.
         """
-        described = self._sound()
-        now_us = microseconds(datetime.now(UTC))
-        kept = ["customer_id", "event_us", "known_us", "event", *TEXTS, *NUMBERS, *self.categories, *self.dimensions, "source"]
-        for found in described:
-            self.engine.read_naive_times_in(found.source.timezone)
-            rows = found.rows(self.categories, self.dimensions, now_us=now_us)
-            self.engine.create(Step(f"usable_{found.view}", _usable(rows, kept, unique="event_id" in found.source.mapping)))
-            self.engine.create(found.quarantine(now_us=now_us))
-        parts = [exp.select(*(col(name) for name in kept)).from_(table(f"usable_{found.view}")) for found in described]
-        union: Any = parts[0]
-        for part in parts[1:]:
-            union = exp.union(union, part, distinct=False)
-        self.engine.view(Step("log", union))
-        first, last = self.engine.rows(Step("span", select({"first": func("MIN", col("event_us")), "last": func("MAX", col("event_us"))}, "log")))[0]
+        intakes, problems = self._intakes
+        if problems:
+            raise DataError("the log can't be read", problems)
+        kept = Shape(self.categories, self.dimensions, frozenset(), 0).columns
+        parts: list[Any] = [exp.select(*(col(name) for name in kept)).from_(table(read.usable_table)) for read in intakes]
+        self.engine.view(Step("log", reduce(lambda whole, part: exp.union(whole, part, distinct=False), parts)))
+        first, last = self.engine.rows(
+            Step("span", select({"first": func("MIN", col("event_us")), "last": func("MAX", col("event_us"))}, "log"))
+        )[0]
         if first is None:
-            raise DataError("the log can't be used", self._facts_of(described).structural or [Problem("empty_log", "no usable event is left")])
-        self.engine.view(Step("events", self._with_calendar(kept, first, last)))
+            raise DataError("the log can't be used", assess(self._facts_of(intakes), 0).problems)
+        self.engine.view(Step("events", intake.with_calendar(kept, self._zone, first, last)))
         return "events"
-
-    def _with_calendar(self, kept: Sequence[str], first: int, last: int) -> exp.Select:
-        """Local day, hour and weekday by the zone's offsets, so that no engine's own calendar decides."""
-        changes = offsets(self._zone, moment(first), moment(last))
-        branches = [
-            (exp.LT(this=col("event_us"), expression=lit(microseconds(until))), lit(offset)) for until, offset in changes if until is not None
-        ]
-        offset = case(branches, lit(changes[-1][1]))
-        local = select({**{name: col(name) for name in kept}, "local_us": col("event_us") + exp.paren(offset)}, "log").subquery("localised")
-        us = col("local_us")
-        day = exp.IntDiv(this=floor_to(us, DAY), expression=lit(DAY))
-        hour = exp.IntDiv(this=exp.paren(us.copy() - floor_to(us, DAY)), expression=lit(HOUR))
-        # 1970-01-01 was a Thursday, ISO weekday 4.
-        weekday = exp.paren(exp.IntDiv(this=exp.paren(floor_to(us, DAY) - floor_to(us, 7 * DAY)), expression=lit(DAY)) + lit(3))
-        calendar = {
-            "day": cast_to(day, "INTEGER"),
-            "hour": cast_to(hour, "INTEGER"),
-            "weekday": cast_to(exp.Mod(this=weekday, expression=lit(7)) + lit(1), "INTEGER"),
-        }
-        return select({**{name: col(name) for name in kept}, **calendar}, local)
 
     @cached_property
     def late(self) -> bool:
@@ -278,7 +278,9 @@ class EventLog:
         """The most frequent values of a text column, ties by name; none if the log lacks the column."""
         if column not in self.columns:
             return ()
-        query = select({"value": col(column), "rows": count()}, self.table).where(exp.Not(this=exp.Is(this=col(column), expression=exp.null())))
+        query = select({"value": col(column), "rows": count()}, self.table).where(
+            exp.Not(this=exp.Is(this=col(column), expression=exp.null()))
+        )
         query = query.group_by(col(column)).order_by(exp.Ordered(this=col("rows"), desc=True), col("value")).limit(most)
         return tuple(row[0] for row in self.engine.rows(Step("values", query)))
 
@@ -319,16 +321,10 @@ class EventLog:
 
     def check(self, targets: Sequence[Target] = (), as_of: Moment | None = None) -> UsabilityReport:
         """The data-usability report: every problem at once, for what `targets` need and for scoring at `as_of`."""
-        described, structural = self._described
         moment_ = None if as_of is None else instant(as_of, self._zone)
-        if structural:
-            empty = tuple(SourceFacts(found.source.name, 0, 0) for found in described)
-            facts = LogFacts(self.timezone, self.columns, (), structural=structural)
-            return assess(facts, 0, targets if empty else (), moment_)
-        try:
-            self.prepare()
-        except DataError:
-            return assess(self._facts_of(described), 0)
+        intakes, structural = self._intakes
+        if structural or not any(read.usable for read in intakes):
+            return assess(replace(self._facts_of(intakes), structural=structural), 0)
         return assess(self._facts, self.customers, targets, moment_)
 
     @property
@@ -338,53 +334,47 @@ class EventLog:
 
     @cached_property
     def _facts(self) -> LogFacts:
-        described = self._sound()
-        facts = self._facts_of(described)
+        facts = self._facts_of(self._intakes[0], self.spans())
         events: dict[str, tuple[int, int]] = {}
         holders: dict[str, set[str]] = {}
-        for source, event, rows, customers, _, _ in self.catalog:
-            before = events.get(event, (0, 0))
-            events[event] = (before[0] + rows, max(before[1], customers))
+        for source, event, rows, _, _, _ in self.catalog:
+            events[event] = (events.get(event, (0, 0))[0] + rows, 0)
             holders.setdefault(event, set()).add(source)
+        for event, customers in self._customers_of(events, holders).items():
+            events[event] = (events[event][0], customers)
         numbers = [name for name in NUMBERS if name in self.columns]
-        negatives = dict.fromkeys(numbers, 0)
+        negatives: dict[str, int] = {}
         if numbers:
             query = select({name: count(exp.LT(this=col(name), expression=lit(0))) for name in numbers}, self.table)
             negatives = dict(zip(numbers, self.engine.rows(Step("negatives", query))[0], strict=True))
-        currencies = self.engine.rows(Step("currencies", select({"currency": col("currency")}, self.table).distinct()))
-        return LogFacts(
-            facts.timezone, facts.columns, facts.sources, events, (), negatives,
-            tuple(sorted(row[0] for row in currencies if row[0] is not None)), {name: frozenset(sources) for name, sources in holders.items()},
+        return replace(
+            facts, events=events, negatives=negatives, currencies=tuple(sorted(self.values_of("currency", 100))),
+            sources_of={name: frozenset(sources) for name, sources in holders.items()},
         )  # fmt: skip
 
-    def _facts_of(self, described: Sequence[Described]) -> LogFacts:
+    def _customers_of(self, events: Mapping[str, object], holders: Mapping[str, set[str]]) -> dict[str, int]:
+        """Customers of each event. The catalog counts them by source: only events of several sources have to be counted again."""
+        found = {row[1]: row[3] for row in self.catalog}
+        several = [event for event in events if len(holders[event]) > 1]
+        if several:
+            query = select({"event": col("event"), "customers": exp.Count(this=exp.Distinct(expressions=[col("customer_id")]))}, self.table)
+            query = query.where(exp.In(this=col("event"), expressions=[lit(event) for event in several])).group_by(col("event"))
+            found |= dict(self.engine.rows(Step("customers_of", query)))
+        return found
+
+    def _facts_of(self, intakes: Sequence[Intake], spans: Mapping[str, tuple[datetime, datetime]] | None = None) -> LogFacts:
         """The facts of the sources alone, which can be had even if no row is usable."""
-        spans = self.spans() if "catalog" in self.__dict__ or "table" in self.__dict__ else {}
-        facts = []
-        for found in described:
-            rows = self.engine.rows(Step("rows", select({"rows": count()}, found.view)))[0][0]
-            usable = self.engine.rows(Step("usable", select({"rows": count()}, f"usable_{found.view}")))[0][0]
-            reasons = select({"code": col("code"), "rows": count(), "example": func("MIN", col("row"))}, f"quarantine_{found.view}")
-            unusable = {code: (number, _short(example)) for code, number, example in self.engine.rows(Step("reasons", reasons.group_by(col("code"))))}
-            quarantined = sum(number for number, _ in unusable.values())
-            kept = exp.select(exp.Star()).distinct().from_(table(f"usable_{found.view}")).subquery("kept")
-            different = self.engine.rows(Step("different", select({"rows": count()}, kept)))[0][0]
-            facts.append(
-                SourceFacts(
-                    found.source.name, rows, usable, dict(sorted(unusable.items())), rows - usable - quarantined, usable - different,
-                    found.naive, spans.get(found.source.name), found.source.max_lag,
-                )  # fmt: skip
-            )
-        return LogFacts(self.timezone, self.columns, tuple(facts))
+        facts = tuple(read.facts(self.engine, (spans or {}).get(read.name)) for read in intakes)
+        return LogFacts(self.timezone, self.columns, facts)
 
     def quarantine(self) -> pa.Table:
         """The rows that can't be used: source, code, reason, row (JSON text), in this order of columns and of rows."""
         import pyarrow as pa
 
-        described = self._sound()
+        assert self.table
         parts = []
-        for found in described:
-            query = exp.select(*(col(name) for name in ("source", "code", "row"))).from_(table(f"quarantine_{found.view}"))
+        for read in self._intakes[0]:
+            query = exp.select(*(col(name) for name in ("source", "code", "row"))).from_(table(read.quarantine_table))
             parts.append(self.engine.arrow(Step("quarantine", query.order_by(col("code"), col("row")))))
         whole = pa.concat_tables(parts)
         reasons = pa.array([UNUSABLE[code][0] for code in whole.column("code").to_pylist()], pa.string())
@@ -397,7 +387,9 @@ class EventLog:
         query = select({"rows": count(), "digest": exp.Sum(this=cast_to(hashed, "HUGEINT"))}, self.table)
         if until is not None:
             limit = lit(microseconds(until))
-            query = query.where(exp.LT(this=func("GREATEST", col("event_us"), func("COALESCE", col("known_us"), col("event_us"))), expression=limit))
+            query = query.where(
+                exp.LT(this=func("GREATEST", col("event_us"), func("COALESCE", col("known_us"), col("event_us"))), expression=limit)
+            )
         return hashlib.sha256(repr(self.engine.rows(Step("fingerprint", query))).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -411,33 +403,9 @@ class EventLog:
         import html
 
         cells = "".join(
-            f"<tr><td>{html.escape(row[1])}</td><td>{html.escape(row[0])}</td><td>{row[2]:,}</td><td>{row[3]:,}</td></tr>" for row in self.catalog
+            f"<tr><td>{html.escape(row[1])}</td><td>{html.escape(row[0])}</td><td>{row[2]:,}</td><td>{row[3]:,}</td></tr>"
+            for row in self.catalog
         )
-        return f"<p>{html.escape(repr(self))}</p><table><tr><th>event</th><th>source</th><th>events</th><th>customers</th></tr>{cells}</table>"
-
-
-def _usable(rows: exp.Select, kept: Sequence[str], *, unique: bool) -> exp.Select:
-    """The usable rows; with event ids, the first known of each, ties by time, customer and content."""
-    usable = exp.Is(this=col("problem"), expression=exp.null())
-    if not unique:
-        return exp.select(*(col(name) for name in kept)).from_(rows.subquery("staged")).where(usable)
-    order = [func("COALESCE", col("known_us"), col("event_us")), col("event_us"), *(col(name) for name in kept if name not in ("known_us", "event_us"))]
-    copy = exp.Window(
-        this=func("ROW_NUMBER"),
-        partition_by=[col("event_id"), usable.copy()],
-        order=exp.Order(expressions=[exp.Ordered(this=column, nulls_first=False) for column in order]),
-    )
-    numbered = exp.select(exp.Star(), exp.alias_(copy, "copy", quoted=True)).from_(rows.subquery("staged")).subquery("numbered")
-    first = exp.or_(exp.EQ(this=col("copy"), expression=lit(1)), exp.Is(this=col("event_id"), expression=exp.null()))
-    return exp.select(*(col(name) for name in kept)).from_(numbered).where(exp.and_(usable.copy(), first))
-
-
-def _safe(name: str) -> str:
-    """A column's name as the common model spells it: lower case, ``[a-z0-9_]``."""
-    import re
-
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "column"
-
-
-def _short(text: Any) -> str:
-    return "" if text is None else text if len(str(text)) <= 120 else f"{str(text)[:117]}..."
+        return (
+            f"<p>{html.escape(repr(self))}</p><table><tr><th>event</th><th>source</th><th>events</th><th>customers</th></tr>{cells}</table>"
+        )

@@ -1,7 +1,8 @@
 """The nightly job: train what is due, score everybody, publish once.
 
-One job at a time works on a warehouse (a lock file beside it, released by the system if the job dies). Nothing is visible to readers before
-the one transaction at the end; models and their versions are registered earlier, but serve nobody until an alias names them.
+One job at a time works on a warehouse (a lock file beside it, let go by the system if the job dies). Nothing is visible to readers before
+the one transaction at the end. Models are registered and promoted earlier, target by target, so that a job that dies or can't publish has
+not trained in vain; a version without an alias serves nobody.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from persopredict.attributes import target_name_problems
 from persopredict.errors import (
+    DataError,
     InSampleError,
     NotReadyError,
     PersopredictError,
@@ -24,76 +26,22 @@ from persopredict.errors import (
     TooLittleDataError,
     WarehouseBusyError,
 )
-from persopredict.evaluation import Evaluation
 from persopredict.events import EventLog, Moment
+from persopredict.job_result import JobResult, Outcome, State
 from persopredict.predictor import Predictor
-from persopredict.promotion import judge
+from persopredict.promotion import Verdict, judge
 from persopredict.registry import ModelVersion, Registry
 from persopredict.times import Duration, instant, local_midnight
-from persopredict.usability import UsabilityReport, stale_sources
+from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Warehouse
+from persopredict.warehouse_tables import check_tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Job", "JobResult", "Outcome"]
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a job made of one target.
-
-    `state`: "published", "trained" or "skipped"; `code` and `reason` say why it was skipped; `notes` what else a reader should know
-    (promotion, dropped features); `counts` customers by status.
-    """
-
-    target: str
-    state: str
-    code: str = ""
-    reason: str = ""
-    evaluation: Evaluation | None = None
-    model_version: str = ""
-    trained_until: datetime | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    attributes: pd.DataFrame | None = field(default=None, repr=False)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def grade(self) -> str:
-        """The grade of the model that served, "" without one."""
-        return self.evaluation.grade if self.evaluation else ""
-
-    def __str__(self) -> str:
-        """A few lines: the model beside its baselines, then counts and notes."""
-        if self.state == "skipped":
-            return f"{self.target}: skipped ({self.code}). {self.reason}"
-        lines = [str(self.evaluation)] if self.evaluation else [self.target]
-        if self.counts:
-            lines.append("customers: " + ", ".join(f"{count:,} {status}" for status, count in self.counts.items()))
-        lines.append(f"model version {self.model_version}, trained until {self.trained_until:%Y-%m-%d}" if self.trained_until else "")
-        return "\n".join([*filter(None, lines), *(f"note: {note}" for note in self.notes)])
-
-
-@dataclass(frozen=True, eq=False)
-class JobResult:
-    """What a job did. `exit_code`: 0 done, 3 nothing could be published, 4 some targets were skipped."""
-
-    as_of: datetime
-    outcomes: tuple[Outcome, ...]
-    report: UsabilityReport
-
-    @property
-    def exit_code(self) -> int:
-        """The process's exit code for a scheduler."""
-        skipped = [outcome for outcome in self.outcomes if outcome.state == "skipped"]
-        return 0 if not skipped else 3 if len(skipped) == len(self.outcomes) else 4
-
-    def __str__(self) -> str:
-        """Everything a person wants to read after a run."""
-        lost = f"{self.report.quarantined:,} of {self.report.rows:,} rows could not be used and are in quarantine"
-        head = [f"as of {self.as_of:%Y-%m-%d %H:%M} UTC: {self.report.usable:,} events of {self.report.customers:,} customers"]
-        head += [lost] if self.report.quarantined else []
-        return "\n\n".join(["\n".join(head), *(str(outcome) for outcome in self.outcomes)])
 
 
 class Job:
@@ -102,16 +50,24 @@ class Job:
     Parameters
     ----------
     events : the log.
-    predictors : one for each target; fitted ones serve as recipes, the registry's champions serve.
+    predictors : one for each target, as recipes: what serves is the registry's champion, also where a fitted one is given.
     warehouse : DuckDB file, or a `Warehouse`.
     tracking : MLflow store, default ``mlflow.db`` beside the warehouse.
     project : name of the MLflow experiment.
-    retrain_every : a champion older than this at `as_of` is retrained; default ``"28d"``.
+    retrain_every : a target whose recipe was trained longer ago than this at `as_of` is trained again; default ``"28d"``.
     max_staleness : a source whose observation ends earlier than this before `as_of` stops the job; default ``"3d"``.
     keep : how much history the warehouse keeps; default all.
     progress : told each step as it begins.
 
-    Raises `SpecificationError` if two predictors share a target's name.
+    Raises
+    ------
+    SpecificationError : with all that would otherwise come out after the training: no predictors, two of one name, names that can't begin
+        columns or would make the same ones, an estimator other than LightGBM.
+
+    >>> Job(None, [], warehouse="warehouse.duckdb")
+    Traceback (most recent call last):
+    persopredict.errors.SpecificationError: the job can't work:
+      - error no_targets: there are no predictors. Remedy: give one for each target.
     """
 
     def __init__(
@@ -127,11 +83,9 @@ class Job:
         keep: str | Duration | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        names = [predictor.target.name for predictor in predictors]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled or not names:
-            raise SpecificationError(f"a job needs targets of different names; twice: {', '.join(doubled) or 'none given'}")
         self.events, self.predictors = events, tuple(predictors)
+        if problems := [*_name_problems([predictor.target.name for predictor in predictors]), *_estimator_problems(predictors)]:
+            raise SpecificationError("the job can't work", problems)
         self.warehouse = warehouse if isinstance(warehouse, Warehouse) else Warehouse(warehouse, timezone=events.timezone)
         self.tracking = tracking or f"sqlite:///{self.warehouse.path.with_name('mlflow.db').resolve()}"
         self.project = project
@@ -157,8 +111,8 @@ class Job:
         Raises
         ------
         NotReadyError : a source is stale; nothing was published (exit code 3).
-        DataError : the log can't be used (exit code 1).
-        WarehouseBusyError : another job or process holds the warehouse (exit code 1).
+        DataError : the log can't be used, or the warehouse's file is not one (exit code 1).
+        WarehouseBusyError : another job or process holds the warehouse (exit code 1); what was trained is kept.
         """
         return self._work(self._moment(as_of), train="due", score=True)
 
@@ -169,6 +123,7 @@ class Job:
 
     def _work(self, as_of: datetime, *, train: str, score: bool) -> JobResult:
         with self._alone():
+            self._foresee()
             self._progress("reading and checking the events")
             report = self.events.check([predictor.target for predictor in self.predictors], as_of)
             # A log that can't be used raises here with every problem; problems of single targets are theirs to report.
@@ -178,8 +133,8 @@ class Job:
             registry = Registry(self.tracking, self.project)
             registry.recover()
             outcomes = tuple(self._target(predictor, registry, as_of, train=train, score=score) for predictor in self.predictors)
-            result = JobResult(as_of, outcomes, report)
-            if score and result.exit_code != 3:
+            result = JobResult(as_of, outcomes, report, self.events.timezone)
+            if result.published:
                 self._progress("publishing")
                 self._publish(outcomes, as_of)
             return result
@@ -191,16 +146,31 @@ class Job:
 
         path = self.warehouse.path.with_suffix(".job.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=self.warehouse.wait)
         try:
-            with FileLock(path, timeout=self.warehouse.wait):
-                path.write_text(str(os.getpid()))
-                yield
+            lock.acquire()
         except Timeout:
-            holder = path.read_text().strip() if path.exists() else ""
             raise WarehouseBusyError(
-                f"another job{f' (process {holder})' if holder else ''} works on {self.warehouse.path}; waited {self.warehouse.wait:.0f} s. "
+                f"another job{_holder(path)} works on {self.warehouse.path}; waited {self.warehouse.wait:g} s. "
                 "Let it finish, or stop it; nothing was changed"
             ) from None
+        try:
+            with suppress(OSError):  # Where locks are mandatory, even the holder can't write: its number is for messages only.
+                path.write_text(str(os.getpid()))
+            yield
+        finally:
+            lock.release()
+
+    def _foresee(self) -> None:
+        """What publishing would refuse is refused before the training; who holds the file is said, for he may be gone by then."""
+        self.warehouse._check_copy()
+        if not self.warehouse.path.exists():
+            return
+        try:
+            with Warehouse(self.warehouse.path, wait=0)._open() as connection:
+                check_tables(connection, self.warehouse.path)
+        except WarehouseBusyError as error:
+            _log.warning("publishing will have to wait: %s", error)
 
     def _refuse_stale(self, as_of: datetime) -> None:
         limit = self.max_staleness.approximate
@@ -209,39 +179,59 @@ class Job:
             for problem in stale_sources(self.events.source_facts, as_of, limit)
         ]
         if stale:
-            raise NotReadyError(f"nothing was published: sources are older than {self.max_staleness} at {as_of:%Y-%m-%d}", stale)
+            local = as_of.astimezone(self.events._zone)
+            raise NotReadyError(f"nothing was published for {local:%Y-%m-%d}: events are older than {self.max_staleness}", stale)
 
     def _target(self, predictor: Predictor, registry: Registry, as_of: datetime, *, train: str, score: bool) -> Outcome:
+        """One target from champion to attributes. What only it lacks does not stop the others."""
         name = predictor.target.name
+        notes: list[str] = []
         try:
-            champion = registry.champion(name)
-            notes: list[str] = []
-            if train == "always" or (train == "due" and self._due(champion, predictor, as_of)):
-                try:
-                    champion = self._train(predictor, registry, champion, as_of, notes)
-                except TooLittleDataError as error:
-                    if champion is None or train == "always":
-                        raise
-                    notes.append(f"not retrained: {error.problems[0].message if error.problems else error}")
-            if champion is None:
-                remedy = "run 'persopredict train' or 'persopredict run' first"
-                raise TooLittleDataError("no model", [Problem("no_model", f"{name} has no champion", remedy=remedy)])
-            served = registry.load(name, champion.version)
+            self.events.observed_for(predictor.target)  # Refuses events that the log lacks: nobody would be eligible, and all be unset.
+            champion = self._champion(predictor, registry, as_of, train, notes)
             if not score:
-                return self._outcome(served, champion, "trained", notes)
+                return self._outcome(_read(registry, name, champion.version), champion.version, "trained", notes)
+            version, served = self._serving(champion, registry, as_of, notes)
             self._progress(f"{name}: scoring")
-            frame = served.attributes(self.events, self._not_in_sample(served, as_of), model_version=str(champion.version))
-            return self._outcome(served, champion, "published", notes, frame)
+            frame = served.attributes(self.events, as_of, model_version=str(version))
+            return self._outcome(served, version, "published", notes, frame)
         except (TooLittleDataError, SpecificationError, InSampleError) as error:
             _log.warning("%s skipped: %s", name, type(error).__name__)
-            return _skipped(name, error)
+            return Outcome.without(name, error)
+        except WarehouseBusyError:
+            raise
+        except PersopredictError as error:
+            _log.warning("%s failed: %s", name, type(error).__name__)
+            return Outcome.without(name, error, "failed")
 
-    def _due(self, champion: ModelVersion | None, predictor: Predictor, as_of: datetime) -> bool:
+    def _champion(self, predictor: Predictor, registry: Registry, as_of: datetime, train: str, notes: list[str]) -> ModelVersion:
+        """The champion, trained before if that is due; raises `TooLittleDataError` if there is none."""
+        name = predictor.target.name
+        champion = registry.champion(name)
+        if train == "always" or (train == "due" and self._due(predictor, champion, registry.challenger(name), as_of)):
+            try:
+                champion = self._train(predictor, registry, champion, as_of, notes)
+            except TooLittleDataError as error:
+                if champion is None or train == "always":
+                    raise
+                notes.append(f"not trained again: {error.problems[0].message if error.problems else error}")
+        if champion is None:
+            remedy = "run 'persopredict train' or 'persopredict run' first"
+            raise TooLittleDataError("no model", [Problem("no_model", f"{name} has no champion", remedy=remedy)])
+        return champion
+
+    def _due(self, predictor: Predictor, champion: ModelVersion | None, challenger: ModelVersion | None, as_of: datetime) -> bool:
         if champion is None or champion.trained_until is None:
             return True
         if champion.trained_until > as_of:
             return False  # A backfill: what has seen later data is not replaced by what has seen less.
-        return champion.recipe != predictor.recipe or self.retrain_every.after(champion.trained_until, self.events._zone) <= as_of
+        # A challenger that has lost is not trained again every night; it gets its next chance with the next data.
+        trained = [
+            version.trained_until
+            for version in (champion, challenger)
+            if version is not None and version.recipe == predictor.recipe and version.trained_until is not None
+        ]
+        return not trained or self.retrain_every.after(max(trained), self.events._zone) <= as_of
 
     def _train(
         self, predictor: Predictor, registry: Registry, champion: ModelVersion | None, until: datetime, notes: list[str]
@@ -254,52 +244,130 @@ class Job:
             calibration=predictor.calibration, random_state=predictor.random_state,
         ).fit(self.events, until)  # fmt: skip
         if fresh.dropped_:
-            longest = ", ".join(sorted({str(feature.window) for feature in fresh.dropped_}))
-            notes.append(f"{len(fresh.dropped_)} features left out: their windows ({longest}) are longer than the history at the first cutoff")
+            longest = ", ".join(
+                str(window) for window in sorted({f.window for f in fresh.dropped_ if f.window}, key=lambda w: w.approximate)
+            )
+            notes.append(
+                f"{len(fresh.dropped_)} features left out: their windows ({longest}) are longer than the history at the first cutoff"
+            )
         self._progress(f"{name}: registering")
         version = registry.register(fresh, name=name, fingerprint=self.events.fingerprint(until))
-        serving = None if champion is None else registry.load(name, champion.version)
-        verdict = judge(serving, fresh, self.events)
+        serving = None if champion is None else _kept(registry, name, champion.version)
+        if champion is not None and serving is None:
+            verdict = Verdict(True, f"version {champion.version} can't be read any more")
+        else:
+            verdict = judge(serving, fresh, self.events)
         if verdict.promoted:
             registry.promote(name, version.version)
-            notes.append(f"version {version.version} is champion: {verdict.reason}")
+            notes.append(f"version {version.version} is the new champion: {verdict.reason}")
             return version
         registry.challenge(name, version.version)
         notes.append(f"version {version.version} stays challenger: {verdict.reason}")
         return champion
 
-    def _not_in_sample(self, served: Predictor, as_of: datetime) -> datetime:
-        if as_of < served.trained_until_:
-            text = f"{as_of:%Y-%m-%d} lies before {served.trained_until_:%Y-%m-%d}, until when the champion was trained"
-            problem = Problem("in_sample", text, remedy="score a later time, or train an earlier model in a store of its own")
-            raise InSampleError(f"{served.target.name} can't be scored", [problem])
-        return as_of
+    def _serving(self, champion: ModelVersion, registry: Registry, as_of: datetime, notes: list[str]) -> tuple[int, Predictor]:
+        """Who scores `as_of`: the champion; before it was trained, the version whose scores of that time are published.
 
-    def _outcome(self, served: Predictor, version: ModelVersion, state: str, notes: Sequence[str], frame: pd.DataFrame | None = None) -> Outcome:
+        Raises `InSampleError` if there is none: the champion has seen the answer.
+        """
+        served = _read(registry, champion.name, champion.version)
+        if served.trained_until_ <= as_of:
+            return champion.version, served
+        version = self._published_version(champion.name, as_of)
+        if version is not None and (earlier := _read(registry, champion.name, version)).trained_until_ <= as_of:
+            notes.append(f"scored by version {version}, which served at that time; the champion is version {champion.version}")
+            return version, earlier
+        moments = [moment.astimezone(self.events._zone) for moment in (as_of, served.trained_until_)]
+        text = f"{moments[0]:%Y-%m-%d} lies before {moments[1]:%Y-%m-%d}, until when the champion was trained"
+        problem = Problem("in_sample", text, remedy="score a later time, or train an earlier model in a store of its own")
+        raise InSampleError(f"{champion.name} can't be scored", [problem])
+
+    def _published_version(self, target: str, as_of: datetime) -> int | None:
+        try:
+            runs = self.warehouse.runs()
+        except DataError:  # Nothing is published yet.
+            return None
+        versions = runs.loc[(runs["target"] == target) & (runs["as_of"] == as_of) & (runs["state"] == "published"), "model_version"]
+        return int(versions.iloc[0]) if len(versions) and str(versions.iloc[0]).isdecimal() else None
+
+    def _outcome(self, served: Predictor, version: int, state: State, notes: Sequence[str], frame: pd.DataFrame | None = None) -> Outcome:
         counts: dict[str, int] = {}
         if frame is not None:
             status = frame["not_scored_reason"].fillna("scored").value_counts()
             counts = {str(key): int(status[key]) for key in sorted(status.index, key=lambda key: (key != "scored", str(key)))}
         return Outcome(
-            served.target.name, state, evaluation=served.evaluation_, model_version=str(version.version), trained_until=served.trained_until_,
+            served.target.name, state, evaluation=served.evaluation_, model_version=str(version), trained_until=served.trained_until_,
             counts=counts, attributes=frame, notes=tuple(notes),
         )  # fmt: skip
 
     def _publish(self, outcomes: Sequence[Outcome], as_of: datetime) -> None:
         runs = [
             Run(
-                outcome.target, as_of, outcome.state, attributes=outcome.attributes, code=outcome.code or None, reason=outcome.reason or None,
-                grade=outcome.grade or None, trained_until=outcome.trained_until,
+                outcome.target, as_of, outcome.state, attributes=outcome.attributes, code=outcome.code or None,
+                reason=outcome.reason or None, grade=outcome.grade or None, trained_until=outcome.trained_until,
                 metrics=outcome.evaluation.summary() if outcome.evaluation else {},
-            )  # type: ignore[arg-type]
+            )
             for outcome in outcomes
+            if outcome.state != "trained"
         ]  # fmt: skip
-        self.warehouse.publish(runs, keep=self.keep, quarantine=self.events.quarantine())
+        try:
+            self.warehouse.publish(runs, keep=self.keep, quarantine=self.events.quarantine())
+        except WarehouseBusyError as error:
+            raise WarehouseBusyError(f"{error}. Nothing was published; the models are kept, and the next run scores with them") from None
 
 
-def _skipped(name: str, error: PersopredictError) -> Outcome:
-    """The outcome of a target that can't be trained or scored: the first problem's code, all messages."""
-    if not error.problems:
-        return Outcome(name, "skipped", "not_usable", str(error))
-    first: Any = error.problems[0]
-    return Outcome(name, "skipped", first.code, " ".join(f"{p.message.rstrip('.')}. {p.remedy.rstrip('.')}." for p in error.problems))
+def _name_problems(names: Sequence[str]) -> list[Problem]:
+    """What the tables would refuse: names that can't begin columns, and pairs that would make the same column."""
+    if not names:
+        return [Problem("no_targets", "there are no predictors", remedy="give one for each target")]
+    problems = [problem for name in dict.fromkeys(names) for problem in target_name_problems(name)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    problems += [
+        Problem("two_of_one_name", f"two predictors are of the target {name!r}", remedy="give one another name=") for name in doubled
+    ]
+    for name in sorted({name for name in names if f"{name}_previous" in names}):
+        text = f"the targets {name!r} and '{name}_previous' would both make the column '{name}_previous_band'"
+        problems.append(Problem("same_column", text, remedy="give one another name="))
+    return problems
+
+
+def _estimator_problems(predictors: Sequence[Predictor]) -> list[Problem]:
+    """Estimators that the model store can't keep as text."""
+    problems = []
+    for predictor in predictors:
+        if predictor.estimator is None:
+            continue
+        import lightgbm as lgb
+
+        if not isinstance(predictor.estimator, lgb.LGBMClassifier):
+            text = f"a job keeps LightGBM models, got a {type(predictor.estimator).__name__}"
+            remedy = "give an LGBMClassifier; or fit and predict yourself, and Warehouse.publish what you get"
+            problems.append(Problem("estimator_not_kept", text, remedy=remedy, source=predictor.target.name))
+    return problems
+
+
+def _kept(registry: Registry, name: str, version: int) -> Predictor | None:
+    """The predictor of a version; None if its files are gone or incomplete."""
+    try:
+        return registry.load(name, version)
+    except PersopredictError as error:
+        if isinstance(error, SpecificationError) or "tracking_files_missing" in {problem.code for problem in error.problems}:
+            return None
+        raise
+
+
+def _read(registry: Registry, name: str, version: int) -> Predictor:
+    found = _kept(registry, name, version)
+    if found is None:
+        remedy = "bring its artifacts back, or run 'persopredict train'"
+        problem = Problem("model_unreadable", f"the files of {name} version {version} are gone or incomplete", remedy=remedy)
+        raise PersopredictError(f"{name} can't be scored", [problem])
+    return found
+
+
+def _holder(path: Path) -> str:
+    """The process that wrote its number into the lock file, "" if it can't be read."""
+    with suppress(OSError):
+        if number := path.read_text().strip():
+            return f" (process {number})"
+    return ""

@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 #: customer resemble each other, and a model that is refitted every few weeks must not change its mind with each. `benchmarks/quality.md`
 #: holds the table that decided.
 DEFAULTS: dict[str, Any] = {
-    "n_estimators": 300,
-    "learning_rate": 0.03,
-    "num_leaves": 15,
+    "n_estimators": 150,
+    "learning_rate": 0.05,
+    "num_leaves": 7,
     "min_child_samples": 50,
     "colsample_bytree": 0.5,
     "subsample": 0.7,

@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from persopredict import conditions
 from persopredict.engines.base import Step
-from persopredict.engines.expressions import both, case, cast_to, col, func, lit, select, table, where
+from persopredict.engines.expressions import both, case, cast_to, col, every, func, lit, select, table, where
 from persopredict.features.plan import CUTOFFS, EVENTS, KEYS, SPINE, Grid, Log, Measure, Rollup, bound
 from persopredict.targets import Cancellation, Conversion, Target
 
@@ -31,7 +31,10 @@ def label_bounds(number: int) -> tuple[str, str]:
 
 
 def population(targets: Sequence[Target], grid: Grid, log: Log) -> list[Step]:
-    """Every customer that a cutoff knows, with the reason why each target is not asked: the table ``population``."""
+    """Every customer that a cutoff knows, with the reason why each target is not asked: the table ``population``.
+
+    The first that holds of: not_in_cohort, already_converted, not_active.
+    """
     rollup = Rollup(log)
     rollup.ask(Measure("last"), None)
     reasons = {status_column(number): _reason(target, rollup) for number, target in enumerate(targets)}
@@ -64,9 +67,11 @@ def _reason(target: Target, rollup: Rollup) -> exp.Expression:
             because("not_active", exp.GT(this=ended, expression=started.copy()))
         else:
             because("not_active", exp.Not(this=missing(ended)))
-    if target.active_within is not None:
+    if target.active_within is not None or target.activity is not None:
         last = rollup.ask(Measure("last", where=target.activity), None)
-        because("not_active", exp.or_(missing(last), exp.LT(this=last.copy(), expression=col(bound(target.active_within), "bounds"))))
+        because("not_active", missing(last))
+        if target.active_within is not None:
+            because("not_active", exp.LT(this=last.copy(), expression=col(bound(target.active_within), "bounds")))
     return cast_to(case(branches), "VARCHAR")
 
 
@@ -85,7 +90,7 @@ def spine_of_eligible(targets: Sequence[Target]) -> Step:
 
 
 def labels(targets: Sequence[Target], *, until_us: int | None) -> Step:
-    """Per spine row and target, 1 or 0; null where not eligible, not matured, or (cancellation) ended within the gap: the table ``labels``."""
+    """Per spine row and target, 1 or 0; null where not matured, or (cancellation) ended within the gap: the table ``labels``."""
     read = sorted({name for target in targets for name in target.reads})
     known = func("COALESCE", col("known_us"), col("event_us"))
     only = both(
@@ -98,10 +103,11 @@ def labels(targets: Sequence[Target], *, until_us: int | None) -> Step:
     columns = {f"label_{number}": _label(number, target) for number, target in enumerate(targets)}
     keys = {key: col(key, SPINE) for key in KEYS}
     same_cutoff = exp.EQ(this=col("cutoff_us", "bounds"), expression=col("cutoff_us", SPINE))
-    after = exp.and_(
+    last = func("GREATEST", *(col(label_bounds(number)[1], "bounds") for number in range(len(targets))))
+    after = every(
         exp.EQ(this=col("customer_id", "later"), expression=col("customer_id", SPINE)),
         exp.GTE(this=col("event_us", "later"), expression=col("cutoff_us", SPINE)),
-        exp.LT(this=col("event_us", "later"), expression=func("GREATEST", *(col(label_bounds(n)[1], "bounds") for n in range(len(targets))))),
+        exp.LT(this=col("event_us", "later"), expression=last),
     )
     query = select({**keys, **columns}, SPINE).join(table(CUTOFFS, "bounds"), on=same_cutoff).join(later, on=after, join_type="left")
 
@@ -111,16 +117,20 @@ def labels(targets: Sequence[Target], *, until_us: int | None) -> Step:
 def _label(number: int, target: Target) -> exp.Expression:
     start, end = (col(name, "bounds") for name in label_bounds(number))
     time = col("event_us", "later")
-    inside = exp.and_(exp.GTE(this=time, expression=start), exp.LT(this=time.copy(), expression=end))
-    yes = where(func("MIN", time.copy()), exp.and_(conditions.parse(target.outcome), inside))
-    matured = exp.Not(this=exp.Is(this=func("MIN", end.copy()), expression=exp.null()))
+    inside = every(exp.GTE(this=time, expression=start), exp.LT(this=time.copy(), expression=end))
+
+    def first(condition: str, when: exp.Expression) -> exp.Expression:
+        return where(func("MIN", time.copy()), both([conditions.parse(condition), when.copy()]))
+
+    yes = first(target.outcome, inside)
+    matured: exp.Expression = exp.Not(this=exp.Is(this=func("MIN", end.copy()), expression=exp.null()))
     happened: exp.Expression = exp.Not(this=exp.Is(this=yes, expression=exp.null()))
     if target.type == "churn":
         happened = exp.Not(this=happened)
     if isinstance(target, Cancellation):
         if target.competing:
-            competing = where(func("MIN", time.copy()), exp.and_(conditions.parse(conditions.event_is(target.competing)), inside.copy()))
-            happened = exp.and_(happened, func("COALESCE", exp.LT(this=yes.copy(), expression=competing), exp.true()))
-        ended = where(func("MIN", time.copy()), exp.and_(conditions.parse(_ends(target)), exp.LT(this=time.copy(), expression=start.copy())))
-        matured = exp.and_(matured, exp.Is(this=ended, expression=exp.null()))
+            competing = first(conditions.event_is(target.competing), inside)
+            happened = every(happened, func("COALESCE", exp.LTE(this=yes.copy(), expression=competing), exp.true()))
+        ended = first(_ends(target), exp.LT(this=time.copy(), expression=start.copy()))
+        matured = every(matured, exp.Is(this=ended, expression=exp.null()))
     return case([(matured, case([(happened, lit(1))], lit(0)))])

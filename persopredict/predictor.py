@@ -29,7 +29,7 @@ from persopredict.features.spec import Feature
 from persopredict.learner import BoosterScorer
 from persopredict.snapshots import rolling_cutoffs, snapshots
 from persopredict.targets import Target, target_from_dict
-from persopredict.times import Duration, instant, local_midnight
+from persopredict.times import Duration, instant, local_midnight, zone
 from persopredict.usability import MIN_POSITIVES
 from persopredict.validation import ForwardSplit
 
@@ -96,7 +96,7 @@ class Predictor:
     ----------
     target : `Conversion`, `Churn` or `Cancellation`.
     features : default `default_features(events)` at the time of `fit`, with the target's events among them.
-    cutoffs : training and test cutoffs; default `rolling_cutoffs` every horizon (28 days at most), 26 at most.
+    cutoffs : training and test cutoffs; default `rolling_cutoffs` every half horizon (28 days at most), 26 at most.
     estimator : a scikit-learn classifier, cloned; default LightGBM with our settings. Reasons need LightGBM.
     calibration : ``"auto"`` (none, temperature or Platt, by out-of-time log-loss), or one of these.
     random_state : seed of everything random.
@@ -174,8 +174,8 @@ class Predictor:
 
     @property
     def _step(self) -> Duration:
-        """Between cutoffs: the horizon, so that labels don't overlap; a day at least, four weeks at most."""
-        return Duration(days=max(1, min(28, self.target.horizon.approximate.days)))
+        """Between training cutoffs: half the horizon, a day at least, four weeks at most. Halves taught more than whole horizons."""
+        return Duration(days=max(1, min(28, self.target.horizon.approximate.days // 2)))
 
     def _matured(self, events: EventLog, until: datetime) -> list[datetime]:
         """The cutoffs whose labels have ended by `until` and within what was observed; raises if there are not two."""
@@ -221,7 +221,7 @@ class Predictor:
         splitter = ForwardSplit(FOLDS, embargo=self._embargo, timezone=events.timezone)
         distinct = sorted(set(rows.cutoff))
         tests: list[tuple[Any, ...]] = []
-        for cutoff in splitter.test_cutoffs(distinct):
+        for cutoff in self._test_cutoffs(splitter, distinct):
             train, test = rows.at(splitter.trains(cutoff, distinct)), rows.at([cutoff])
             if events.late:
                 # A label that became known after the test cutoff must not teach the model that is tested there.
@@ -241,6 +241,15 @@ class Predictor:
             remedy = "lengthen the horizon, or wait for more history"
             raise TooLittleDataError(f"{self.target.name} can't be trained", [Problem("no_test_cutoff", text, remedy=remedy)])
         return tests
+
+    def _test_cutoffs(self, splitter: ForwardSplit, cutoffs: Sequence[datetime]) -> list[datetime]:
+        """The last test cutoffs, a horizon apart: overlapping labels would count the same events twice and pretend more evidence."""
+        chosen: list[datetime] = []
+        for cutoff in reversed(cutoffs):
+            apart = not chosen or self.target.horizon.before(chosen[-1], zone(self.timezone_)) >= cutoff
+            if apart and len(chosen) < FOLDS and splitter.trains(cutoff, cutoffs):
+                chosen.append(cutoff)
+        return chosen[::-1]
 
     def _calibrate(self, tests: Sequence[tuple[Any, ...]]) -> None:
         """Choose the calibration for each test by earlier tests, and for the shipped model by all."""
@@ -329,7 +338,7 @@ class Predictor:
         self._fitted()
         if cutoffs is None:
             end = min(local_midnight(events.observed[1], events._zone), events.observed_for(self.target)[1])
-            rolled = rolling_cutoffs(events, every=self._step, horizon=self.target.horizon, gap=self.target.gap, until=end)
+            rolled = rolling_cutoffs(events, every=max(self.target.horizon, Duration(days=1), key=lambda d: d.approximate), horizon=self.target.horizon, gap=self.target.gap, until=end)
             moments = [cutoff for cutoff in rolled if cutoff >= self.trained_until_]
         else:
             moments = sorted({self._moment(events, cutoff, in_sample) for cutoff in cutoffs})

@@ -25,10 +25,15 @@ def judge(champion: Predictor | None, challenger: Predictor, events: EventLog) -
 
     The cutoffs are the challenger's test cutoffs that are not before the champion's `trained_until`: there the champion has seen nothing,
     and the challenger's fold model is its recipe refitted up to each. Without a champion the challenger takes over; without such cutoffs
-    it does so only with the champion's own recipe.
+    it does so only with the champion's own recipe. A challenger that knows less of the log than the champion never does.
+
+    `champion` : as it is served, None if there is none; `challenger` : just fitted on `events`, its test predictions (`folds_`) at hand.
     """
     if champion is None:
         return Verdict(True, "first model of this target")
+    if challenger.trained_until_ < champion.trained_until_:
+        known = [f"{predictor.trained_until_:%Y-%m-%d}" for predictor in (challenger, champion)]
+        return Verdict(False, f"trained until {known[0]}, it knows less than the champion, trained until {known[1]}")
     same = champion.recipe_ == challenger.recipe_
     folds = {fold.cutoff: fold for fold in challenger.folds_ if fold.cutoff >= champion.trained_until_}
     ys, ours, theirs, ids = [], [], [], []

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlglot import exp
 
-from persopredict import outcomes
+from persopredict import conditions, outcomes
 from persopredict.engines.base import Step
 from persopredict.engines.expressions import case, cast_to, col, microseconds, select, table
 from persopredict.errors import Problem, SpecificationError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_CUTOFFS = 2000
+_INSTANT = pa.timestamp("us", tz="UTC")
 
 
 def rolling_cutoffs(
@@ -110,9 +111,8 @@ def snapshots(
     problems = check_features(chosen, events.columns, events.numeric)
     for target in targets:
         for key in ("where", "cohort"):
-            from persopredict.conditions import unknown_columns
-
-            problems += [Problem("target_where", f"{target.name}: {text}") for text in unknown_columns(getattr(target, key), events.columns)]
+            texts = conditions.misread(getattr(target, key), events.columns, events.numeric)
+            problems += [Problem(f"target_{key}", f"{target.name}: {text}") for text in texts]
     names = [target.name for target in targets]
     problems += [Problem("target_name", f"two targets are named {name!r}") for name in sorted({n for n in names if names.count(n) > 1})]
     if not len(cutoffs):
@@ -165,17 +165,23 @@ class Snapshots:
 
     def steps(self) -> list[Step]:
         """The named steps, in order; the last is ``snapshots``."""
-        log = Log(self.events.late, frozenset(self.events.numeric))
-        bounds = self.bounds()
-        grid = Grid.of([value for name in bounds.column_names if name.startswith(("cutoff_us", "from_")) for value in bounds[name].to_pylist()])
+        grid, log = self._grid(), self._log()
         plan = FeaturePlan(self.features, log)
         steps = [*outcomes.population(self.targets, grid, log), outcomes.spine_of_eligible(self.targets), *plan.steps(grid)]
         if self.targets:
             steps.append(outcomes.labels(self.targets, until_us=None if self.until is None else microseconds(self.until)))
         return [*steps, self._last(plan)]
 
+    def _log(self) -> Log:
+        return Log(self.events.late, frozenset(self.events.numeric))
+
+    def _grid(self) -> Grid:
+        bounds = self.bounds()
+        edges = [name for name in bounds.column_names if name.startswith(("cutoff_us", "from_"))]
+        return Grid.of([value for name in edges for value in bounds[name].to_pylist()])
+
     def _last(self, plan: FeaturePlan) -> Step:
-        columns = {**{key: col(key, SPINE) for key in KEYS}, **{name: value for name, value in plan.columns.items()}}
+        columns = {**{key: col(key, SPINE) for key in KEYS}, **plan.columns}
         for number, target in enumerate(self.targets):
             asked = exp.Is(this=col(outcomes.status_column(number), "population"), expression=exp.null())
             label = case([(asked, col(f"label_{number}", "labels"))])
@@ -183,7 +189,7 @@ class Snapshots:
         query = select(columns, table(SPINE))
         for name in [*plan.results(), *(["labels", "population"] if self.targets else [])]:
             same = exp.and_(*(exp.EQ(this=col(key, name), expression=col(key, SPINE)) for key in KEYS))
-            query = query.join(table(name), on=same, join_type="left")
+            query = query.join(table(name), on=same, join_type="left", copy=False)
         return Step("snapshots", query.order_by(*(col(key, SPINE) for key in KEYS)))
 
     def sql(self) -> str:
@@ -204,8 +210,7 @@ class Snapshots:
     def batches(self, size: int = 65_536) -> Iterator[pa.RecordBatch]:
         """Arrow batches of at most `size` rows."""
         for batch in self.events.engine.batches(self._run(), size):
-            cutoff = batch.column("cutoff_us").cast(pa.timestamp("us", tz="UTC"))
-            yield batch.rename_columns(["customer_id", "cutoff", *batch.schema.names[2:]]).set_column(1, "cutoff", cutoff)
+            yield batch.set_column(1, "cutoff", batch.column("cutoff_us").cast(_INSTANT))
 
     def to_arrow(self) -> pa.Table:
         """One Arrow table."""
@@ -213,7 +218,8 @@ class Snapshots:
 
     def to_pandas(self) -> pd.DataFrame:
         """A pandas frame; a label with nulls becomes float64."""
-        return self.to_arrow().to_pandas()
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write a Parquet file, batch by batch; returns its path."""
@@ -230,13 +236,9 @@ class Snapshots:
         engine = self.events.engine
         self.events.prepare()
         engine.load("cutoffs", self.bounds())
-        for step in self.steps():
+        for step in outcomes.population(self.targets, self._grid(), self._log()):
             engine.create(step)
-            if step.name == "population":
-                break
         names = {f"reason_{target.name}": col(outcomes.status_column(number)) for number, target in enumerate(self.targets)}
         query = select({**{key: col(key) for key in KEYS}, **names}, "population").order_by(*(col(key) for key in KEYS))
         rows = engine.arrow(Step("reasons", query))
-        return rows.rename_columns(["customer_id", "cutoff", *names]).set_column(1, "cutoff", rows.column("cutoff_us").cast(pa.timestamp("us", tz="UTC")))
-
-
+        return rows.set_column(1, "cutoff", rows.column("cutoff_us").cast(_INSTANT))

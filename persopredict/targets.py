@@ -50,8 +50,10 @@ class Target:
             self._settle(key, conditions.canonical, problems)
         self._settle("event", lambda event: _event_names(event), problems)
         self._settle_more(problems)
-        if not problems and not self.horizon:
-            problems.append(Problem("target_horizon", "horizon must be longer than nothing"))
+        for key in ("horizon", "active_within"):
+            length = getattr(self, key)
+            if isinstance(length, Duration) and not length:
+                problems.append(Problem(f"target_{key}", f"{key} must be longer than nothing"))
         if not problems:
             object.__setattr__(self, "name", self.name or self._default_name())
             if not re.fullmatch(r"[a-z0-9_]{1,48}", self.name):
@@ -124,6 +126,8 @@ class Conversion(Target):
 class Churn(Target):
     """Will the customer stay away: no `event` within the horizon? Eligible: at least one `event` within `active_within` before the cutoff.
 
+    With ``active_within=None``, at least one ever: nobody leaves before having come.
+
     >>> Churn("purchase", "4w").name
     'churn_purchase_28d'
     """
@@ -141,8 +145,9 @@ class Churn(Target):
 class Cancellation(Target):
     """Will a running contract end by `event` within the horizon?
 
-    Eligible: started (`start`, or any event) and not ended since the last start. A `competing` end that comes first counts as no;
-    any end within the gap excludes the customer at that cutoff.
+    Eligible: started by `start` and no end later than the last start (an end and a start at the same instant are a renewal); without
+    `start`, any event starts and any end is final. A `competing` end that comes before `event` counts as no; any end within the gap
+    excludes the customer at that cutoff.
 
     >>> Cancellation("cancel", "30d", start="subscribe", competing=("expire",)).name
     'cancellation_cancel_30d'
@@ -154,9 +159,8 @@ class Cancellation(Target):
 
     def _settle_more(self, problems: list[Problem]) -> None:
         self._settle("start", lambda event: None if event is None else _event_names(event), problems)
-        if isinstance(self.competing, str):
-            object.__setattr__(self, "competing", (self.competing,))
-        object.__setattr__(self, "competing", tuple(self.competing))
+        given: Any = self.competing
+        object.__setattr__(self, "competing", (given,) if isinstance(given, str) else tuple(given))
         both = set(self.competing) & set(self.event_names)
         if both:
             problems.append(Problem("target_competing", f"{sorted(both)} can't be the event and a competing end at once"))

@@ -75,13 +75,25 @@ class Duration:
         >>> Duration.parse("1d").after(instant("2024-03-10", "America/New_York"), ZoneInfo("America/New_York")).isoformat()
         '2024-03-11T04:00:00+00:00'
         """
-        local = (start.astimezone(timezone).replace(tzinfo=None) + timedelta(days=self.days)).replace(tzinfo=timezone)
-        return local.astimezone(UTC) + timedelta(hours=self.hours)
+        return _moved(start, self.days, timezone) + timedelta(hours=self.hours)
 
     def before(self, end: datetime, timezone: tzinfo) -> datetime:
         """The instant this much earlier than `end`."""
-        local = (end.astimezone(timezone).replace(tzinfo=None) - timedelta(days=self.days)).replace(tzinfo=timezone)
-        return local.astimezone(UTC) - timedelta(hours=self.hours)
+        return _moved(end, -self.days, timezone) - timedelta(hours=self.hours)
+
+
+def _moved(moment: datetime, days: int, timezone: tzinfo) -> datetime:
+    """The instant at which the wall clock of `timezone` shows the same time, so many days away.
+
+    Where daylight saving skips midnight, the day's first instant counts as its midnight: cutoffs stay on days, whatever the season.
+    """
+    if not days:
+        # The wall can't tell the two passes of an hour that is repeated; the instant can.
+        return moment.astimezone(UTC)
+    wall = moment.astimezone(timezone).replace(tzinfo=None)
+    if local_midnight(moment, timezone) == moment:
+        wall = datetime(wall.year, wall.month, wall.day)
+    return (wall + timedelta(days=days)).replace(tzinfo=timezone).astimezone(UTC)
 
 
 def zone(name: str) -> ZoneInfo:
@@ -114,14 +126,11 @@ def instant(value: str | date | datetime, timezone: str | tzinfo = "UTC") -> dat
         try:
             moment = datetime.fromisoformat(str(value).strip())
         except ValueError:
-            raise SpecificationError(f"{value!r} is not a date or time; write it like '2017-12-03' or '2017-12-03T06:00:00+01:00'") from None
+            example = "'2017-12-03' or '2017-12-03T06:00:00+01:00'"
+            raise SpecificationError(f"{value!r} is not a date or time; write it like {example}") from None
     # pandas Timestamps are datetimes with nanoseconds: rebuilding drops what an instant can't hold.
-    plain = datetime(
-        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond, moment.tzinfo, fold=moment.fold
-    )
-    if plain.tzinfo is None:
-        plain = plain.replace(tzinfo=local)
-    return plain.astimezone(UTC)
+    clock = (moment.hour, moment.minute, moment.second, moment.microsecond)
+    return datetime(moment.year, moment.month, moment.day, *clock, moment.tzinfo or local, fold=moment.fold).astimezone(UTC)
 
 
 def local_midnight(moment: datetime, timezone: tzinfo) -> datetime:
@@ -137,7 +146,8 @@ def local_midnight(moment: datetime, timezone: tzinfo) -> datetime:
 def offsets(timezone: tzinfo, start: datetime, end: datetime) -> list[tuple[datetime | None, int]]:
     """The zone's offsets from `start` to `end`: (valid before this instant, microseconds to add to UTC); the last has no end.
 
-    >>> [(until and until.isoformat(), offset // 3_600_000_000) for until, offset in offsets(zone("Europe/Madrid"), instant("2024-01-01"), instant("2024-07-01"))]
+    >>> found = offsets(zone("Europe/Madrid"), instant("2024-01-01"), instant("2024-07-01"))
+    >>> [(until and until.isoformat(), offset // 3_600_000_000) for until, offset in found]
     [('2024-03-31T01:00:00+00:00', 1), (None, 2)]
     """
 

@@ -6,24 +6,30 @@ Pure: it reads `LogFacts`, which `events` gathers from the engine, and the targe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from persopredict import conditions
 from persopredict.errors import Problem, did_you_mean
 from persopredict.sources import UNUSABLE
-from persopredict.targets import Churn, Target
+from persopredict.targets import Target
 from persopredict.times import Duration
 
 #: Fewer customers than this with the outcome, and nothing can be validated: 10 positives leave an AUC's standard error near 0.08
 #: (Hanley & McNeil 1982, AUC 0.8), and three test cutoffs need them each.
 MIN_POSITIVES = 25
+#: The longest window of the default features, all time aside.
+LONGEST_WINDOW = timedelta(days=364)
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What one source held. `unusable`: code to (count, first example)."""
+    """What one source held.
+
+    `unusable`: code to (count, first example). `naive`: rows whose time carries no offset. `observed`: the span in which the source is
+    complete; `declared` if its owner said so, then `outside` it lie so many rows. `remarks`: what was bearable about its files.
+    """
 
     name: str
     rows: int
@@ -31,9 +37,12 @@ class SourceFacts:
     unusable: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     duplicates: int = 0
     identical: int = 0
-    naive: bool = False
+    naive: int = 0
     observed: tuple[datetime, datetime] | None = None
-    max_lag: Duration = Duration()
+    max_lag: Duration = field(default_factory=Duration)
+    outside: int = 0
+    declared: bool = False
+    remarks: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,14 +119,26 @@ def assess(facts: LogFacts, customers: int, targets: Sequence[Target] = (), as_o
         problems.append(Problem("empty_log", "no usable event is left", remedy="check the sources and the reasons above"))
     problems += [
         Problem(
-            f"negative_{column}", f"{column} is negative: kept, as returns or refunds", "note", count, remedy="leave them out if they are neither"
+            f"negative_{column}",
+            f"{column} is negative: kept, as returns or refunds",
+            "note",
+            count,
+            remedy="leave them out if they are neither",
         )
         for column, count in facts.negatives.items()
         if count
     ]
     if len(facts.currencies) > 1:
-        text = ", ".join(facts.currencies[:5])
-        problems.append(Problem("mixed_currencies", f"values are in several currencies and are summed as they are ({text})", "warning"))
+        problems.append(
+            Problem(
+                "mixed_currencies",
+                "values are in several currencies and are summed as they are",
+                "warning",
+                len(facts.currencies),
+                ", ".join(facts.currencies[:5]),
+                "convert them to one currency in the source",
+            )
+        )
     if usable:
         for target in targets:
             problems += _target_problems(target, facts)
@@ -129,7 +150,7 @@ def assess(facts: LogFacts, customers: int, targets: Sequence[Target] = (), as_o
 
 
 def _source_problems(source: SourceFacts, timezone: str) -> list[Problem]:
-    problems = []
+    problems = [problem if problem.source else replace(problem, source=source.name) for problem in source.remarks]
     for code, (count, example) in source.unusable.items():
         message, remedy = UNUSABLE[code]
         problems.append(Problem(code, f"{message}: put into quarantine", "warning", count, example, remedy, source.name))
@@ -141,9 +162,19 @@ def _source_problems(source: SourceFacts, timezone: str) -> list[Problem]:
         remedy = "map event_id if a repeated row is the same event"
         text = "rows are identical in everything: kept"
         problems.append(Problem("identical_rows", text, "note", source.identical, remedy=remedy, source=source.name))
-    if source.naive and source.usable:
+    if source.naive:
         text = f"times carry no offset: read in {timezone}"
-        problems.append(Problem("naive_times", text, "note", remedy="set timezone if that is not the log's", source=source.name))
+        remedy = "set timezone if that is not the log's"
+        problems.append(Problem("naive_times", text, "note", source.naive, remedy=remedy, source=source.name))
+    if source.outside:
+        text = "events lie outside observed: kept as history, but no label reads them"
+        problems.append(
+            Problem("outside_observed", text, "note", source.outside, remedy="widen observed= if it is complete there", source=source.name)
+        )
+    if source.declared and source.observed and source.observed[1] > datetime.now(UTC) + timedelta(days=1):
+        text = f"observed ends in the future ({source.observed[1]:%Y-%m-%d %H:%M} UTC): what has not happened yet counts as not done"
+        remedy = "end observed= where the source is complete, at the latest now"
+        problems.append(Problem("observed_in_future", text, "warning", remedy=remedy, source=source.name))
     if not source.rows:
         problems.append(Problem("empty_source", "no rows", "warning", remedy="check the export that writes it", source=source.name))
     return problems
@@ -161,18 +192,37 @@ def _target_problems(target: Target, facts: LogFacts) -> list[Problem]:
         problems += [Problem("unknown_column", f"{key}: {text}", source=target.name) for text in texts]
     if problems:
         return problems
+    problems += _history_problems(target, facts)
+    doers = max((facts.events[name][1] for name in target.event_names), default=0)
+    if doers < MIN_POSITIVES:
+        text = f"only {doers} customers ever did it, {MIN_POSITIVES} are the least that can be validated"
+        problems.append(
+            Problem("too_few_positives", text, "warning", doers, remedy="lengthen the horizon or widen the event", source=target.name)
+        )
+    return problems
+
+
+def _history_problems(target: Target, facts: LogFacts) -> list[Problem]:
+    """Whether what the sources of the label observed together is long enough for it, and for the windows of features."""
     need = target.gap.approximate + target.horizon.approximate
-    ends = [source.observed for source in facts.sources if source.observed and source.name in facts.sources_of.get(target.event_names[0], ())]
-    span = min((end - start for start, end in ends), default=timedelta(0))
+    read = [
+        source
+        for source in facts.sources
+        if source.observed and any(source.name in facts.sources_of.get(name, ()) for name in target.reads)
+    ]
+    spans = [source.observed for source in read if source.observed]
+    span = min(end for _, end in spans) - max(start for start, _ in spans) if spans else timedelta(0)
     # One cutoff to train on, one to test on, and some history before the first: below that there is nothing to learn from.
     if span < 2 * need:
-        text = f"{span.days} days were observed, gap and horizon need {need.days} after each cutoff, twice at least"
-        problems.append(Problem("log_too_short", text, "warning", remedy="shorten the horizon, or wait for more history", source=target.name))
-    doers = max((facts.events[name][1] for name in target.event_names), default=0)
-    if doers < MIN_POSITIVES and not isinstance(target, Churn):
-        text = f"only {doers} customers ever did it, {MIN_POSITIVES} are the least that can be validated"
-        problems.append(Problem("too_few_positives", text, "warning", doers, remedy="lengthen the horizon or widen the event", source=target.name))
-    return problems
+        text = f"{max(span.days, 0)} days were observed, gap and horizon need {need.days} after each cutoff, twice at least"
+        return [Problem("log_too_short", text, "warning", remedy="shorten the horizon, or wait for more history", source=target.name)]
+    history = span - need
+    if history < LONGEST_WINDOW:
+        text = f"no cutoff has more than {history.days} days before it: features over longer windows are left out"
+        return [
+            Problem("window_longer_than_history", text, "note", remedy="nothing; longer windows come with more history", source=target.name)
+        ]
+    return []
 
 
 def stale_sources(sources: Sequence[SourceFacts], as_of: datetime, limit: timedelta = timedelta(days=1)) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ class ForwardSplit:
     n_splits : number of test cutoffs; fewer if there are not enough with something to train on.
     embargo : gap + horizon of the label, like ``"28d"``: a training cutoff c serves a test cutoff t if c + embargo <= t. Nothing more is
         held back.
-    timezone : where the days of the embargo are counted, default UTC.
+    timezone : where the days of the embargo are counted and naive cutoffs are read, default UTC.
 
-    Pass the cutoffs as `groups`. Rows may come in any order.
+    Pass the cutoffs as `groups`: aware or naive times, texts, or NumPy's datetime64 (UTC). Rows may come in any order.
 
     >>> import pandas as pd
     >>> cutoffs = pd.to_datetime(["2024-01-01", "2024-01-29", "2024-02-26", "2024-02-26"], utc=True)
@@ -41,13 +41,13 @@ class ForwardSplit:
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """The number of splits: `n_splits` at most, as many as the cutoffs in `groups` allow."""
-        return self.n_splits if groups is None else len(self.test_cutoffs(_instants(groups)))
+        return self.n_splits if groups is None else len(self.test_cutoffs(self._instants(groups)))
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Indices, Indices]]:
         """Row numbers to train on and to test on, for each test cutoff in order of time; raises `SpecificationError` without groups."""
         if groups is None:
             raise SpecificationError("ForwardSplit needs groups: the cutoff of each row")
-        cutoffs = _instants(groups)
+        cutoffs = self._instants(groups)
         place = {cutoff: number for number, cutoff in enumerate(sorted(set(cutoffs)))}
         rows = np.array([place[cutoff] for cutoff in cutoffs])
         for test in self.test_cutoffs(cutoffs):
@@ -62,6 +62,11 @@ class ForwardSplit:
         distinct = sorted(set(cutoffs))
         return [cutoff for cutoff in distinct if self.trains(cutoff, distinct)][-self.n_splits :]
 
-
-def _instants(groups: Any) -> list[datetime]:
-    return [instant(group) for group in np.asarray(groups, dtype=object)]
+    def _instants(self, groups: Any) -> list[datetime]:
+        if getattr(getattr(groups, "dtype", None), "kind", "") == "M" and isinstance(groups, np.ndarray):
+            groups = [moment.replace(tzinfo=UTC) for moment in groups.astype("datetime64[us]").tolist()]
+        read: dict[Any, datetime] = {}
+        for group in (values := list(groups)):
+            if group not in read:
+                read[group] = instant(group, self._zone)
+        return [read[group] for group in values]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from sqlglot import exp
 
-from persopredict.errors import EngineError
+from persopredict.errors import EngineError, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,14 @@ class Engine(ABC):
     @abstractmethod
     def describe(self, source: Any, *, link: Any, name: str) -> dict[str, str]:
         """Make a source readable as the view `name`; its columns with the engine's type names."""
+
+    def remarks(self, name: str) -> tuple[Problem, ...]:
+        """What was bearable about the source `name`, like an empty file among others."""
+        return ()
+
+    def rejected(self, name: str) -> exp.Query | None:
+        """The lines of the source `name` that could not be read so far (column ``row``, JSON text); None if there can be none."""
+        return None
 
     @abstractmethod
     def create(self, step: Step) -> None:

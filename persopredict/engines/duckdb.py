@@ -6,21 +6,19 @@ import shutil
 import tempfile
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb
-import narwhals as nw
 import pyarrow as pa
 from sqlglot import exp
 
 from persopredict.engines.base import Engine, Step
-from persopredict.engines.expressions import table
-from persopredict.errors import DataError, EngineError, Problem
-
-_CSV = (".csv", ".csv.gz", ".tsv", ".txt")
-_PARQUET = (".parquet", ".pq")
+from persopredict.engines.expressions import col, select, table
+from persopredict.engines.files import Files, is_file, open_files
+from persopredict.engines.frames import arrow_of
+from persopredict.errors import DataError, EngineError, Problem, did_you_mean
 
 
 class DuckDBEngine(Engine):
@@ -33,68 +31,86 @@ class DuckDBEngine(Engine):
         spill = Path(tempfile.gettempdir()) / f"persopredict-{uuid.uuid4().hex}"
         weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
         settings: dict[str, Any] = {"temp_directory": str(spill), "preserve_insertion_order": False}
+        # A query means tables and files, never a Python variable that happens to have the name.
+        settings["python_enable_replacements"] = False
         if memory_limit:
             settings["memory_limit"] = memory_limit
         if threads:
             settings["threads"] = threads
         self._connection = duckdb.connect(":memory:", config=settings)
+        self._files: dict[str, Files] = {}
         self.read_naive_times_in("UTC")
         # A progress bar printed by the engine would end up in notebooks and job logs; ours is drawn by the job.
         self._connection.execute("SET enable_progress_bar = false")
 
     def describe(self, source: Any, *, link: Any = None, name: str) -> dict[str, str]:
-        """Make a path, glob, frame, relation, table or query readable as the view `name`; see `EventLog` for the kinds."""
-        relation = self._relation(source, link)
-        relation.create_view(name)
-        return dict(zip(relation.columns, (str(kind) for kind in relation.types), strict=True))
+        """Make a path, glob, frame, relation, table or query readable as `name`; see `EventLog` for the kinds.
 
-    def _relation(self, source: Any, link: Any) -> duckdb.DuckDBPyRelation:
-        if isinstance(source, str | Path):
-            if link is None and _is_file(str(source)):
-                return self._file(str(source))
-            return self._query(str(source), link)
-        if isinstance(source, duckdb.DuckDBPyRelation):
-            # The relation belongs to the caller's connection, which ours can't read: its rows cross over in Arrow.
-            return self._connection.from_arrow(source.to_arrow_table())
-        try:
-            frame = nw.from_native(source)
-        except TypeError:
-            raise DataError(
-                f"{type(source).__name__} is not a source; give a Parquet or CSV path or glob, a pandas, Polars or PyArrow frame, "
-                "a DuckDB relation, or a table or query with engine="
-            ) from None
-        collected = frame.collect("pyarrow") if isinstance(frame, nw.LazyFrame) else frame
-        return self._connection.from_arrow(collected.to_arrow())
+        Raises `DataError` with what is wrong and what to do about it.
+        """
+        if isinstance(source, Path) or (isinstance(source, str) and link is None and is_file(source)):
+            self._files[name] = files = open_files(self._connection, str(source), name)
+            relation = files.relation
+        elif isinstance(source, str):
+            relation = self._query(source, link, name)
+        elif isinstance(source, duckdb.DuckDBPyRelation):
+            relation = self._refusable("the relation", lambda: self._stored(source, name))
+        else:
+            frame = arrow_of(source)
+            relation = self._refusable(f"the {type(source).__name__}", lambda: self._connection.from_arrow(frame))
+        if relation.alias != name:
+            relation.create_view(name)
+        return dict(zip(relation.columns, (str(kind).strip('"') for kind in relation.types), strict=True))
 
-    def _file(self, path: str) -> duckdb.DuckDBPyRelation:
-        try:
-            if path.lower().endswith(_PARQUET):
-                return self._connection.read_parquet(path)
-            # Everything is text until we read it ourselves: a sniffed type would make a bad value far down an error of the whole file.
-            return self._connection.read_csv(path, all_varchar=True, header=True)
-        except duckdb.Error as error:
-            empty = not any(file.stat().st_size for file in _matches(path))
+    def remarks(self, name: str) -> tuple[Problem, ...]:
+        """What was bearable about the files of the source `name`."""
+        return self._files[name].remarks if name in self._files else ()
+
+    def rejected(self, name: str) -> exp.Query | None:
+        """The lines of the source `name` that could not be read so far (column ``row``, JSON text); None if there can be none."""
+        return self._files[name].rejected if name in self._files else None
+
+    def _stored(self, relation: duckdb.DuckDBPyRelation, name: str) -> duckdb.DuckDBPyRelation:
+        """A relation of another connection as a table of ours: its rows cross over in batches, and spill if they are many."""
+        self._connection.from_arrow(relation.to_arrow_reader()).create(name)
+        return self._connection.table(name)
+
+    def _query(self, text: str, link: Any, name: str) -> duckdb.DuckDBPyRelation:
+        if link is None:
+            if _is_path(text):
+                remedy = "give a Parquet or CSV file or a glob like 'events/*.parquet'; a table or query needs engine="
+                problem = Problem("no_source", "this is neither a Parquet or CSV file nor a query", remedy=remedy, source=text)
+                raise DataError("a source can't be read", [problem])
+            return self._refusable("the query", lambda: _selected(self._connection, text), text, self._connection)
+        if isinstance(link, duckdb.DuckDBPyConnection):
+            return self._refusable("the query", lambda: self._stored(_selected(link, text), name), text, link)
+        if not isinstance(link, str | Path):
             problem = Problem(
-                "empty_file" if empty else "unreadable_file",
-                "the file is empty" if empty else str(error).split("\n")[0],
-                source=path,
-                remedy="check the export that writes it" if empty else "check the path and the format (Parquet, or CSV with a header)",
+                "no_engine", f"engine is a {type(link).__name__}", remedy="give a DuckDB connection, or the path of a DuckDB file"
             )
-            raise DataError("a source can't be read", [problem]) from None
+            raise DataError("a source can't be read", [problem])
+        with _database(str(link).removeprefix("duckdb:///")) as database:
+            return self._refusable("the query", lambda: self._stored(_selected(database, text), name), text, database)
 
-    def _query(self, text: str, link: Any) -> duckdb.DuckDBPyRelation:
+    def _refusable(
+        self, what: str, read: Callable[[], duckdb.DuckDBPyRelation], text: str = "", link: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """What `read` gives; where DuckDB refuses, why and what to do. DuckDB's own words may quote values: they are the example."""
         try:
-            if link is None:
-                return self._connection.sql(_as_query(text))
-            if isinstance(link, duckdb.DuckDBPyConnection):
-                return self._connection.from_arrow(link.sql(_as_query(text)).to_arrow_table())
-            with duckdb.connect(str(link).removeprefix("duckdb:///"), read_only=True) as database:
-                return self._connection.from_arrow(database.sql(_as_query(text)).to_arrow_table())
+            return read()
         except duckdb.Error as error:
+            known = _tables(link) if isinstance(error, duckdb.CatalogException) else []
+            remedy = did_you_mean(text.strip(), known) if _is_name(text) else ""
+            if not remedy and isinstance(error, duckdb.CatalogException) and link is self._connection:
+                remedy = "give engine= the DuckDB connection or file that holds the tables"
             problem = Problem(
-                "unreadable_query", str(error).split("\n")[0], source=text[:80], remedy="run the query by itself on the source and mend it"
+                "unreadable_query" if text else "unreadable_source",
+                f"{what} can't be read",
+                example=str(error).split("\n")[0],
+                remedy=remedy or "try it by itself on its source, and mend it",
+                source=text[:80],
             )
-            raise DataError("a source can't be read", [problem]) from None
+        raise DataError("a source can't be read", [problem])
 
     def create(self, step: Step) -> None:
         """``CREATE OR REPLACE TABLE`` of the step's result."""
@@ -142,21 +158,50 @@ class DuckDBEngine(Engine):
             raise EngineError(step.name, step.sql("duckdb"), str(error)) from error
 
 
-def _is_file(text: str) -> bool:
-    plain = text.lower()
-    return plain.endswith((*_CSV, *_PARQUET)) and not plain.lstrip().startswith(("select ", "with ", "from "))
+def _is_name(text: str) -> bool:
+    return text.strip().replace("_", "").replace(".", "").isalnum()
 
 
-def _as_query(text: str) -> str:
-    """A bare table name is a query for all of it; anything else is the user's own query."""
+def _is_path(text: str) -> bool:
+    """Whether a text without an engine can't be meant as a query: a single word, or a folder."""
+    return len(text.split()) < 2 or ("\n" not in text and Path(text).is_dir())
+
+
+def _selected(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyRelation:
+    """A table, or the result of one SELECT; nothing that could change the database is run."""
     plain = text.strip().rstrip(";")
-    if plain.replace("_", "").replace(".", "").isalnum():
-        return "SELECT * FROM " + ".".join(table(part).sql("duckdb") for part in plain.split("."))
-    return plain
+    if _is_name(plain):
+        plain = "SELECT * FROM " + ".".join(table(part).sql("duckdb") for part in plain.split("."))
+    statements = connection.extract_statements(plain)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        problem = Problem("not_a_query", "this is not one SELECT", remedy="give the name of a table, or a single SELECT", source=text[:80])
+        raise DataError("a source can't be read", [problem])
+    return connection.sql(plain)
 
 
-def _matches(path: str) -> list[Path]:
-    whole = Path(path)
-    if any(symbol in path for symbol in "*?["):
-        return [file for file in whole.parent.glob(whole.name) if file.is_file()]
-    return [whole] if whole.is_file() else []
+def _tables(connection: duckdb.DuckDBPyConnection | None) -> list[str]:
+    query = select({"name": col("table_name")}, exp.table_("tables", db="information_schema")).order_by(col("name"))
+    return [] if connection is None else [row[0] for row in connection.execute(query.sql("duckdb")).fetchall()]
+
+
+def _database(path: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB file, for reading."""
+    whole = Path(path).expanduser()
+    if not whole.is_file():
+        beside = [file.name for file in whole.parent.iterdir() if file.is_file()] if whole.parent.is_dir() else []
+        remedy = did_you_mean(whole.name, (name for name in sorted(beside) if name.endswith((".duckdb", ".db", ".ddb")))) or "check engine="
+        raise DataError("a source can't be read", [Problem("no_file", "there is no such DuckDB file", remedy=remedy, source=path)])
+    try:
+        return duckdb.connect(str(whole), read_only=True)
+    except duckdb.Error as error:
+        text = str(error).split("\n")[0]
+        busy = "lock" in text or "different configuration" in text
+        remedy = "wait for the process that writes it, or close it; in the same process, give engine= the open connection"
+        problem = Problem(
+            "database_busy" if busy else "unreadable_database",
+            "the DuckDB file is held by another connection" if busy else "this is not a DuckDB file that can be read",
+            example=text,
+            remedy=remedy if busy else "check that engine= is a DuckDB file, written by this version or an earlier one",
+            source=path,
+        )
+    raise DataError("a source can't be read", [problem])

@@ -52,7 +52,7 @@ def table(name: str, alias: str | None = None) -> exp.Table:
 
 def named(expression: exp.Expression, name: str) -> exp.Expression:
     """``expression AS "name"``."""
-    return exp.alias_(expression, exp.to_identifier(name, quoted=True))
+    return cast(exp.Expression, exp.alias_(expression, exp.to_identifier(name, quoted=True)))
 
 
 def cast_to(expression: exp.Expression, kind: str) -> exp.Cast:
@@ -83,7 +83,17 @@ def count(condition: exp.Expression | None = None) -> exp.Expression:
 def both(conditions: Iterable[exp.Expression | None]) -> exp.Expression | None:
     """The conjunction of those that are given; None if none is."""
     given = [condition for condition in conditions if condition is not None]
-    return exp.and_(*given) if given else None
+    return every(*given) if given else None
+
+
+def every(*conditions: exp.Expression) -> exp.Expression:
+    """All of the conditions."""
+    return cast(exp.Expression, exp.and_(*conditions))
+
+
+def some(*conditions: exp.Expression) -> exp.Expression:
+    """Any of the conditions."""
+    return cast(exp.Expression, exp.or_(*conditions))
 
 
 def case(branches: Sequence[tuple[exp.Expression, exp.Expression]], otherwise: exp.Expression | None = None) -> exp.Expression:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from persopredict import conditions
-from persopredict.features.spec import Feature
+from persopredict.features.spec import Feature, with_digest
 from persopredict.times import Duration
 
 if TYPE_CHECKING:
@@ -69,7 +69,11 @@ def monetary(profile: Profile) -> list[Feature]:
 
 def rhythm(profile: Profile) -> list[Feature]:
     """The customer's own gaps between active days, and how overdue the next one is against them."""
-    found = [Feature(aggregate, window=window, fallback=None) for aggregate in ("gap_mean", "gap_std", "overdue") for window in ("91d", "182d", None)]
+    found = [
+        Feature(aggregate, window=window, fallback=None)
+        for aggregate in ("gap_mean", "gap_std", "overdue")
+        for window in ("91d", "182d", None)
+    ]
     for where in profile.wheres[1:]:
         found += [Feature(aggregate, where=where, fallback=None) for aggregate in ("gap_mean", "overdue")]
     return found
@@ -128,6 +132,9 @@ def default_features(events: EventLog, *, focus: Sequence[str] = ()) -> list[Fea
     features: dict[str, Feature] = {}
     for builder in BUILDERS:
         for feature in builder(profile):
+            # Names that differ only in what a name can't hold ('web', 'Web') would hide one another.
+            if features.get(feature.name, feature) != feature:
+                feature = Feature.from_dict({**feature.to_dict(), "name": with_digest(feature, feature.name)})
             features.setdefault(feature.name, feature)
     return list(features.values())
 

@@ -82,7 +82,7 @@ def _cell_value(measure: Measure) -> exp.Expression:
     condition = None if measure.where is None else conditions.parse(measure.where)
     if measure.kind == "count":
         return count(condition)
-    source = col("event_us") if measure.kind in ("first", "last") else col(measure.column or "")
+    source: exp.Expression = col("event_us") if measure.kind in ("first", "last") else col(measure.column or "")
     if measure.kind in ("micros", "squares"):
         # Spreads come from exact integer moments: millionths, squared in 128 bits.
         source = cast_to(cast_to(source, "DECIMAL(24, 6)") * lit(1_000_000), "HUGEINT")
@@ -124,7 +124,15 @@ class Grid:
         return cls(max(1, reduce(gcd, boundaries, 0)))
 
 
-def cells(name: str, grid: Grid, log: Log, *, keys: Mapping[str, exp.Expression], values: Mapping[str, exp.Expression], only: exp.Expression | None) -> Step:
+def cells(
+    name: str,
+    grid: Grid,
+    log: Log,
+    *,
+    keys: Mapping[str, exp.Expression],
+    values: Mapping[str, exp.Expression],
+    only: exp.Expression | None,
+) -> Step:
     """Events grouped by customer, `keys` and cell: ``cell_us`` is when they happened, ``known_us`` when they were known, both floored."""
     floored = {"cell_us": floor_to(col("event_us"), grid.step)}
     if log.late:
@@ -134,7 +142,7 @@ def cells(name: str, grid: Grid, log: Log, *, keys: Mapping[str, exp.Expression]
     if only is not None:
         query = query.where(only)
     grouped = [col("customer_id"), *keys.values(), *floored.values()]
-    return Step(name, query.group_by(*(column.copy() for column in grouped)))
+    return Step(name, query.group_by(*(column.copy() for column in grouped), copy=False))
 
 
 def on_spine(name: str, log: Log, columns: Mapping[str, exp.Expression], *, keys: Sequence[str] = (), spine: bool = True) -> exp.Select:
@@ -145,12 +153,14 @@ def on_spine(name: str, log: Log, columns: Mapping[str, exp.Expression], *, keys
     start = {"customer_id": col("customer_id", owner), "cutoff_us": col("cutoff_us", "bounds"), **{key: col(key, "cell") for key in keys}}
     query = select({**start, **columns}, table(CUTOFFS, "bounds"))
     if spine:
-        query = query.join(table(SPINE, "spine"), on=exp.EQ(this=col("cutoff_us", "spine"), expression=col("cutoff_us", "bounds")))
+        query = query.join(
+            table(SPINE, "spine"), on=exp.EQ(this=col("cutoff_us", "spine"), expression=col("cutoff_us", "bounds")), copy=False
+        )
         same = exp.EQ(this=col("customer_id", "cell"), expression=col("customer_id", "spine"))
-        query = query.join(table(name, "cell"), on=exp.and_(same, seen))
+        query = query.join(table(name, "cell"), on=exp.and_(same, seen), copy=False)
     else:
-        query = query.join(table(name, "cell"), on=seen)
-    return query.group_by(*(column.copy() for column in start.values()))
+        query = query.join(table(name, "cell"), on=seen, copy=False)
+    return query.group_by(*(column.copy() for column in start.values()), copy=False)
 
 
 @dataclass
@@ -214,7 +224,7 @@ class Rhythm:
         return tuple(col(f"{name}_{part}") for part in ("n", "sum", "squares", "since"))
 
     def steps(self, number: int, grid: Grid, log: Log) -> list[Step]:
-        """Active days by cell; those each cutoff sees; the gap from each to the one before it; sums over the windows that hold both ends."""
+        """Active days by cell; those each cutoff sees; the gap from each to the one before; sums over the windows that hold both ends."""
         only = None if self.condition is None else conditions.parse(self.condition)
         days = cells(f"days_{number}", grid, log, keys={"day": col("day")}, values={}, only=only)
         seen = on_spine(days.name, log, {"last_us": func("MAX", col("cell_us", "cell"))}, keys=["day"]).subquery("seen")
@@ -242,8 +252,8 @@ def _per_key(source: exp.Expression, alias: str, columns: Mapping[str, exp.Expre
     """Group by customer and cutoff, with the cutoff's bounds at hand."""
     keys = {key: col(key, alias) for key in KEYS}
     same = exp.EQ(this=col("cutoff_us", "bounds"), expression=col("cutoff_us", alias))
-    query = select({**keys, **columns}, source).join(table(CUTOFFS, "bounds"), on=same)
-    return query.group_by(*(column.copy() for column in keys.values()))
+    query = select({**keys, **columns}, source).join(table(CUTOFFS, "bounds"), on=same, copy=False)
+    return query.group_by(*(column.copy() for column in keys.values()), copy=False)
 
 
 class FeaturePlan:
@@ -258,7 +268,7 @@ class FeaturePlan:
 
     def _finished(self, feature: Feature) -> exp.Expression:
         """The feature as double, its fallback where it is undefined."""
-        value = double(getattr(self, f"value_{feature.aggregate}")(feature))
+        value = double(getattr(self, f"_value_{feature.aggregate}")(feature))
         return value if feature.fallback is None else func("COALESCE", value, double(lit(feature.fallback)))
 
     def steps(self, grid: Grid) -> list[Step]:
@@ -275,28 +285,30 @@ class FeaturePlan:
         rolled = ["rolled"] if self._rollup.measures else []
         return [*rolled, *(f"distinct_{n}" for n in range(len(self._distinct))), *(f"rhythm_{n}" for n in range(len(self._rhythm)))]
 
-    # `value_<aggregate>`: its value from windowed measures, null where undefined ------------------------------------------------
+    # `_value_<aggregate>`: its value from windowed measures, null where undefined ------------------------------------------------
 
-    def _ask(self, feature: Feature, kind: str, column: str | None = None, *, anywhere: bool = False, window: Duration | None = None) -> exp.Expression:
+    def _ask(
+        self, feature: Feature, kind: str, column: str | None = None, *, anywhere: bool = False, window: Duration | None = None
+    ) -> exp.Expression:
         measure = Measure(kind, column, None if anywhere else feature.where)
         return self._rollup.ask(measure, window or feature.window)
 
-    def value_count(self, feature: Feature) -> exp.Expression:
+    def _value_count(self, feature: Feature) -> exp.Expression:
         return func("NULLIF", self._ask(feature, "count"), lit(0))
 
-    def value_sum(self, feature: Feature) -> exp.Expression:
+    def _value_sum(self, feature: Feature) -> exp.Expression:
         return self._ask(feature, "sum", feature.columns[0])
 
-    def value_mean(self, feature: Feature) -> exp.Expression:
-        return quotient(self.value_sum(feature), self._ask(feature, "known", feature.columns[0]))
+    def _value_mean(self, feature: Feature) -> exp.Expression:
+        return quotient(self._value_sum(feature), self._ask(feature, "known", feature.columns[0]))
 
-    def value_min(self, feature: Feature) -> exp.Expression:
+    def _value_min(self, feature: Feature) -> exp.Expression:
         return self._ask(feature, "min", feature.columns[0])
 
-    def value_max(self, feature: Feature) -> exp.Expression:
+    def _value_max(self, feature: Feature) -> exp.Expression:
         return self._ask(feature, "max", feature.columns[0])
 
-    def value_std(self, feature: Feature) -> exp.Expression:
+    def _value_std(self, feature: Feature) -> exp.Expression:
         column = feature.columns[0]
         number, total, squares = (self._ask(feature, kind, column) for kind in ("known", "micros", "squares"))
         return quotient(_deviation(number, total, squares), lit(1e6))
@@ -306,57 +318,63 @@ class FeaturePlan:
         found = self._distinct.setdefault(key, Distinct(*key))
         return func("NULLIF", found.ask(feature.window, f"d{list(self._distinct).index(key)}"), lit(0))
 
-    def value_distinct(self, feature: Feature) -> exp.Expression:
+    def _value_distinct(self, feature: Feature) -> exp.Expression:
         return self._distinct_of(feature.columns[0], feature)
 
-    def value_share(self, feature: Feature) -> exp.Expression:
+    def _value_share(self, feature: Feature) -> exp.Expression:
         kind, column = ("sum", feature.columns[0]) if feature.columns else ("count", None)
         part = func("COALESCE", double(self._ask(feature, kind, column)), lit(0.0))
         return quotient(part, self._ask(feature, kind, column, anywhere=True))
 
-    def value_ratio(self, feature: Feature) -> exp.Expression:
+    def _value_ratio(self, feature: Feature) -> exp.Expression:
         upper, lower = feature.columns
         below = self._ask(feature, "sum", lower) if lower in self.log.numeric and lower != "day" else self._distinct_of(lower, feature)
         return quotient(self._ask(feature, "sum", upper), below)
 
-    def value_trend(self, feature: Feature) -> exp.Expression:
+    def _value_trend(self, feature: Feature) -> exp.Expression:
         assert feature.window is not None
         kind, column = ("sum", feature.columns[0]) if feature.columns else ("count", None)
-        recent = func("COALESCE", double(self._ask(feature, kind, column, window=feature.window.half())), lit(0.0))
+        recent = func("COALESCE", self._ask(feature, kind, column, window=feature.window.half()), lit(0))
         whole = self._ask(feature, kind, column)
-        return quotient(exp.paren(recent * lit(2.0) - double(whole)), whole.copy())
+        # Subtracted as exact decimals: halves of large totals differ by less than a double can hold.
+        return quotient(exp.paren(recent + recent.copy() - whole), whole.copy())
 
-    def value_recency(self, feature: Feature) -> exp.Expression:
+    def _value_recency(self, feature: Feature) -> exp.Expression:
         return _days(col("cutoff_us", SPINE) - self._ask(feature, "last"))
 
-    def value_tenure(self, feature: Feature) -> exp.Expression:
+    def _value_tenure(self, feature: Feature) -> exp.Expression:
         return _days(col("cutoff_us", SPINE) - self._ask(feature, "first"))
 
     def _gaps(self, feature: Feature) -> tuple[exp.Expression, ...]:
         found = self._rhythm.setdefault(feature.where, Rhythm(feature.where))
         return found.ask(feature.window, f"g{list(self._rhythm).index(feature.where)}")
 
-    def value_gap_mean(self, feature: Feature) -> exp.Expression:
+    def _value_gap_mean(self, feature: Feature) -> exp.Expression:
         number, total, _, _ = self._gaps(feature)
         return quotient(total, number)
 
-    def value_gap_std(self, feature: Feature) -> exp.Expression:
+    def _value_gap_std(self, feature: Feature) -> exp.Expression:
         number, total, squares, _ = self._gaps(feature)
         return _deviation(number, total, squares)
 
-    def value_overdue(self, feature: Feature) -> exp.Expression:
+    def _value_overdue(self, feature: Feature) -> exp.Expression:
         number, total, _, since = self._gaps(feature)
         return quotient(double(since) * double(number), total)
 
 
 def _deviation(number: exp.Expression, total: exp.Expression, squares: exp.Expression) -> exp.Expression:
-    """Sample standard deviation from integer moments: the numerator n Σx² − (Σx)² is exact, so nothing cancels."""
+    """Sample standard deviation from integer moments, about the whole part m of the mean, with r = Σx − n m.
+
+    Σ(x − m)² = Σx² − m (Σx + r) is exact, so nothing cancels, and no product is larger than the moments themselves.
+    """
     n, s, q = (cast_to(part, "HUGEINT") for part in (number, total, squares))
-    spread = exp.paren(n * q - s * s.copy())
-    variance = quotient(spread, exp.paren(n.copy() * exp.paren(n.copy() - lit(1))))
+    m = exp.paren(exp.IntDiv(this=s, expression=func("NULLIF", n, lit(0))))
+    r = exp.paren(s.copy() - exp.paren(m * n.copy()))
+    about_m = exp.paren(q - exp.paren(m.copy() * exp.paren(s.copy() + r)))
+    spread = exp.paren(double(about_m) - exp.paren(quotient(exp.paren(double(r.copy()) * double(r.copy())), n.copy())))
+    variance = quotient(spread, exp.paren(n.copy() - lit(1)))
     return case([(exp.GT(this=number.copy(), expression=lit(1)), func("SQRT", variance))])
 
 
 def _days(microseconds: exp.Expression) -> exp.Expression:
     return quotient(exp.paren(microseconds), lit(MICROSECONDS_PER_DAY))
-

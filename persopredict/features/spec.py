@@ -7,9 +7,11 @@ same in every release, and a model trained last year still finds its columns.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from persopredict import conditions
@@ -18,7 +20,6 @@ from persopredict.times import Duration
 
 #: Columns derived from `event_at` in the log's time zone: local day number, hour 0-23, ISO weekday 1-7.
 CALENDAR = ("day", "hour", "weekday")
-NUMERIC = ("quantity", "value", "hour", "weekday")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ AGGREGATES: Mapping[str, Aggregate] = {
     "std": Aggregate((1,), True, "sample standard deviation; undefined below two values"),
     "distinct": Aggregate((1,), False, "number of distinct values, nulls apart; undefined if none"),
     "share": Aggregate((0, 1), True, "events (or sum of the column) that satisfy `where`, over all in the window"),
-    "ratio": Aggregate((2,), False, "sum of the first column over the second's sum, or over its number of distinct values if it is text"),
+    "ratio": Aggregate((2,), False, "sum of the first column over the second's sum, or over its distinct values if it is text or the day"),
     "trend": Aggregate((0, 1), True, "(recent half - earlier half) / whole, of events or of the column's sum; -1 to 1; needs a window"),
     "recency": Aggregate((0,), False, "days since the last event"),
     "tenure": Aggregate((0,), False, "days since the first event"),
@@ -107,7 +108,8 @@ class Feature:
         except SpecificationError as error:
             problems.append(Problem("feature_where", str(error)))
         names = () if column is None else (column,) if isinstance(column, str) else tuple(column)
-        problems += _shape_problems(aggregate, names, window, fallback)
+        unreadable = window is not None and length is None
+        problems += _shape_problems(aggregate, names, Duration(days=1) if unreadable else length, fallback)
         if problems:
             raise SpecificationError(f"Feature({aggregate!r}) is wrong", problems)
         assign = object.__setattr__
@@ -150,7 +152,7 @@ class Feature:
         return cls(**values)
 
 
-def _shape_problems(aggregate: str, names: tuple[str, ...], window: object, fallback: object) -> list[Problem]:
+def _shape_problems(aggregate: str, names: tuple[str, ...], window: Duration | None, fallback: object) -> list[Problem]:
     known = AGGREGATES.get(aggregate)
     if known is None:
         return [Problem("feature_aggregate", f"no aggregate {aggregate!r}; {did_you_mean(str(aggregate), AGGREGATES)}")]
@@ -158,22 +160,29 @@ def _shape_problems(aggregate: str, names: tuple[str, ...], window: object, fall
     if len(names) not in known.columns:
         wanted = " or ".join(str(number) for number in known.columns)
         problems.append(Problem("feature_column", f"{aggregate} takes {wanted} column{'' if wanted == '1' else 's'}, got {len(names)}"))
-    if aggregate == "trend" and window is None:
-        problems.append(Problem("feature_window", "trend compares the halves of a window and needs one"))
-    if fallback is not None and not isinstance(fallback, int | float):
-        problems.append(Problem("feature_fallback", f"fallback must be a number or None, got {fallback!r}"))
+    if window is not None and not window:
+        problems.append(Problem("feature_window", "window must be longer than nothing", remedy="leave it out for all time"))
+    elif aggregate == "trend" and not (window and window.half()):
+        problems.append(Problem("feature_window", "trend compares the halves of a window and needs one of two hours or more"))
+    if fallback is not None and not (isinstance(fallback, Real) and math.isfinite(fallback)):
+        problems.append(Problem("feature_fallback", f"fallback must be a finite number or None, got {fallback!r}"))
     return problems
 
 
 def derived_name(feature: Feature) -> str:
-    """The name from aggregate, columns, condition and window; a long one is cut and made unique by a digest."""
+    """The name from aggregate, columns, condition and window; one that is long, or lost letters, is made unique by a digest."""
     parts = [feature.aggregate, *feature.columns]
     if feature.where:
         parts.append(conditions.slug(feature.where))
     parts.append(str(feature.window) if feature.window else "all")
     name = re.sub(r"[^a-z0-9_]+", "_", "_".join(parts).lower())
-    if len(name) <= 63:
+    if len(name) <= 63 and (feature.where or "").isascii():
         return name
+    return with_digest(feature, name)
+
+
+def with_digest(feature: Feature, name: str) -> str:
+    """The name, cut where it is long, and a digest that tells it from those of features with other conditions."""
     digest = hashlib.md5(name.encode() + repr(feature.where).encode(), usedforsecurity=False).hexdigest()[:8]
     return f"{name[:54].rstrip('_')}_{digest}"
 
@@ -205,7 +214,8 @@ def derived_label(feature: Feature) -> str:
     """
     named = conditions.literals(feature.where, "event")
     only_event = feature.where is not None and conditions.columns(feature.where) == {"event"}
-    events = f"{' and '.join(sorted(named))} events" if only_event and named else f"events with {feature.where}" if feature.where else "events"
+    otherwise = f"events with {feature.where}" if feature.where else "events"
+    events = f"{' and '.join(sorted(named))} events" if only_event and named else otherwise
     column = " per ".join(name.replace("_id", "").replace("_", " ") for name in feature.columns)
     text = _LABELS[feature.aggregate].format(events=events, column="active days" if column == "day" else column or "count")
     if feature.window is None:
@@ -222,14 +232,17 @@ def check_features(features: Sequence[Feature], available: Sequence[str], numeri
             same = "the same feature twice" if seen[feature.name] == feature else "two features; give one a name"
             problems.append(Problem("feature_name", f"{feature.name!r} names {same}"))
         seen[feature.name] = feature
+        readable = [name for name in available if name not in conditions.FORBIDDEN]
         for column in feature.columns:
-            if column not in available:
-                problems.append(Problem("feature_column", f"{feature.name}: no column {column!r}; {did_you_mean(column, available)}"))
+            if column in conditions.FORBIDDEN:
+                problems.append(Problem("feature_column", f"{feature.name}: {column!r} can't be read by a feature; day, hour, weekday can"))
+            elif column not in readable:
+                problems.append(Problem("feature_column", f"{feature.name}: no column {column!r}; {did_you_mean(column, readable)}"))
         numbers = feature.columns[:1] if feature.aggregate == "ratio" else feature.columns if AGGREGATES[feature.aggregate].numeric else ()
         problems += [
             Problem("feature_column", f"{feature.name}: {feature.aggregate} needs numbers, {column!r} holds text")
             for column in numbers
-            if column in available and column not in numeric
+            if column in readable and column not in numeric
         ]
-        problems += [Problem("feature_where", f"{feature.name}: {text}") for text in conditions.unknown_columns(feature.where, available)]
+        problems += [Problem("feature_where", f"{feature.name}: {text}") for text in conditions.misread(feature.where, available, numeric)]
     return problems

@@ -1,0 +1,211 @@
+"""Reading one source: its rows go either to the usable table or to quarantine, in one pass over the source where all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlglot import exp
+
+from persopredict import times
+from persopredict.engines.base import Engine, Step
+from persopredict.engines.expressions import MICROSECONDS_PER_DAY as DAY
+from persopredict.engines.expressions import MICROSECONDS_PER_HOUR as HOUR
+from persopredict.engines.expressions import (
+    case,
+    cast_to,
+    col,
+    count,
+    every,
+    floor_to,
+    func,
+    lit,
+    microseconds,
+    moment,
+    named,
+    select,
+    some,
+    table,
+    try_cast_to,
+)
+from persopredict.errors import DataError, EngineError, Problem
+from persopredict.sources import EARLIEST, Described, Offsets, Shape
+from persopredict.times import offsets
+from persopredict.usability import SourceFacts
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What became of one source's rows. The tables `usable_<view>` and `quarantine_<view>` hold them."""
+
+    described: Described
+    rows: int
+    usable: int
+    quarantined: int
+    naive: int
+    remarks: tuple[Problem, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.described.source.name
+
+    @property
+    def usable_table(self) -> str:
+        """The rows that can be used, in the common model."""
+        return f"usable_{self.described.view}"
+
+    @property
+    def quarantine_table(self) -> str:
+        """The rows that can't: source, code, row."""
+        return f"quarantine_{self.described.view}"
+
+    def facts(self, engine: Engine, observed: Any) -> SourceFacts:
+        """What the usability report needs to know; `observed` is the source's span, None if it has no rows."""
+        reasons = select({"code": col("code"), "rows": count(), "example": func("MIN", col("row"))}, self.quarantine_table)
+        unusable = {code: (rows, _short(example)) for code, rows, example in engine.rows(Step("reasons", reasons.group_by(col("code"))))}
+        source = self.described.source
+        return SourceFacts(
+            self.name, self.rows, self.usable, dict(sorted(unusable.items())), self.rows - self.usable - self.quarantined,
+            self._identical(engine), self.naive, observed, source.max_lag, self._outside(engine), source.observed is not None, self.remarks,
+        )  # fmt: skip
+
+    def _identical(self, engine: Engine) -> int:
+        """Rows beyond the first of each kind, by 64-bit digests: exact but for a chance of n²/2⁶⁵."""
+        whole = func("HASH", exp.column(exp.to_identifier(self.usable_table, quoted=True)))
+        different = exp.Count(this=exp.Distinct(expressions=[whole]))
+        return self.usable - int(engine.rows(Step("different", select({"rows": different}, self.usable_table)))[0][0])
+
+    def _outside(self, engine: Engine) -> int:
+        """Usable rows outside the span that the source was said to be complete in."""
+        observed = self.described.source.observed
+        if observed is None:
+            return 0
+        start, end = (lit(microseconds(side)) for side in observed)
+        outside = some(exp.LT(this=col("event_us"), expression=start), exp.GTE(this=col("event_us"), expression=end))
+        return int(engine.rows(Step("outside", select({"rows": count(outside)}, self.usable_table)))[0][0])
+
+
+def read(engine: Engine, found: Described, shape: Shape) -> Intake:
+    """Read a source into `usable_<view>` and `quarantine_<view>`.
+
+    Raises `DataError` if the source fails while it is being read.
+    """
+    engine.read_naive_times_in(found.source.timezone)
+    try:
+        return _read(engine, replace(found, offsets={column: _offsets_of(engine, found, column) for column in found.naive_columns}), shape)
+    except EngineError as error:
+        problem = Problem(
+            "unreadable_source",
+            "the source failed while it was being read",
+            example=error.problems[0].example.split("\n")[0],
+            remedy="read it by itself, and mend what fails",
+            source=found.source.name,
+        )
+    raise DataError("a source can't be read", [problem])
+
+
+def _read(engine: Engine, found: Described, shape: Shape) -> Intake:
+    staged = f"read_{found.view}"
+    engine.create(Step(staged, found.rows(shape)))
+    usable = exp.Is(this=col("problem"), expression=exp.null())
+    numbers = {"rows": count(), "usable": count(usable), "naive": count(every(usable, col("naive")))}
+    rows, good, naive = engine.rows(Step("rows", select(numbers, staged)))[0]
+    rejects = engine.rejected(found.view)
+    rejected = 0 if rejects is None else engine.rows(Step("rejected", select({"rows": count()}, rejects.subquery("rejected"))))[0][0]
+    copies = _copies(engine, staged, usable) if "event_id" in found.source.mapping else 0
+    intake = Intake(found, rows + rejected, good - copies, rows - good + rejected, naive, engine.remarks(found.view))
+    if copies or good < rows:
+        kept = _first_of_each(staged, usable, shape) if copies else _columns(shape, staged).where(usable)
+        engine.create(Step(intake.usable_table, kept))
+        engine.drop(staged)
+    else:
+        # Where nothing is to be left out, the rows need not be copied.
+        engine.view(Step(intake.usable_table, _columns(shape, staged)))
+    parts: list[exp.Query] = [_unreadable(found.source.name, rejects)] if rejects is not None and rejected else []
+    parts += [found.quarantine(shape)] if good < rows else []
+    engine.create(Step(intake.quarantine_table, reduce(_union, parts) if parts else _nothing()))
+    return intake
+
+
+def _columns(shape: Shape, source: str) -> exp.Select:
+    return exp.select(*(col(name) for name in shape.columns)).from_(table(source))
+
+
+def _copies(engine: Engine, staged: str, usable: exp.Expression) -> int:
+    """How many usable rows repeat an event id. Counting is far cheaper than numbering the rows of each id, and mostly there are none."""
+    ids = {"given": exp.Count(this=col("event_id")), "different": exp.Count(this=exp.Distinct(expressions=[col("event_id")]))}
+    given, different = engine.rows(Step("event_ids", select(ids, staged).where(usable)))[0]
+    return int(given - different)
+
+
+def _first_of_each(staged: str, usable: exp.Expression, shape: Shape) -> exp.Select:
+    """The usable rows, of each event id the first known; ties by time, then by content."""
+    known = func("COALESCE", col("known_us"), col("event_us"))
+    order = [known, col("event_us"), *(col(name) for name in shape.columns if name not in ("known_us", "event_us", "event_id", "source"))]
+    copy = exp.Window(
+        this=func("ROW_NUMBER"),
+        partition_by=[col("event_id")],
+        order=exp.Order(expressions=[exp.Ordered(this=column, nulls_first=False) for column in order]),
+    )
+    numbered = exp.select(exp.Star(), exp.alias_(copy, "copy", quoted=True)).from_(table(staged)).where(usable).subquery("numbered")
+    first = some(exp.EQ(this=col("copy"), expression=lit(1)), exp.Is(this=col("event_id"), expression=exp.null()))
+    return exp.select(*(col(name) for name in shape.columns)).from_(numbered).where(first)
+
+
+def _unreadable(source: str, rejects: exp.Query) -> exp.Select:
+    columns = {"source": cast_to(lit(source), "VARCHAR"), "code": cast_to(lit("unreadable_line"), "VARCHAR"), "row": col("row")}
+    return select(columns, rejects.subquery("rejected"))
+
+
+def _nothing() -> exp.Select:
+    empty = (named(cast_to(exp.null(), "VARCHAR"), name) for name in ("source", "code", "row"))
+    return exp.select(*empty).where(exp.false())
+
+
+def _union(left: exp.Query, right: exp.Query) -> exp.Query:
+    return exp.union(left, right, distinct=False)
+
+
+def _offsets_of(engine: Engine, found: Described, column: str) -> Offsets:
+    """The offsets of the source's zone over the time that a naive column spans, so far as its times can be used at all.
+
+    Two extremes and a few comparisons replace a calendar's work on every row (ICU's casts take most of the reading otherwise).
+    """
+    local = try_cast_to(col(column), "TIMESTAMP")
+    us = case([(func("ISFINITE", local), func("EPOCH_US", local.copy()))])
+    first, last = engine.rows(Step("span", select({"first": func("MIN", us), "last": func("MAX", us.copy())}, found.view)))[0]
+    earliest, latest = microseconds(EARLIEST), microseconds(datetime.now(UTC))
+    start, end = (moment(min(max(value, earliest), latest)) for value in (first or 0, last or 0))
+    # Local times lie up to a day from UTC's.
+    return offsets(times.zone(found.source.timezone), start - timedelta(days=2), end + timedelta(days=2))
+
+
+def _short(text: Any) -> str:
+    """An example fit for a terminal's line."""
+    return "" if text is None else text if len(str(text)) <= 120 else f"{str(text)[:117]}..."
+
+
+def with_calendar(kept: Sequence[str], zone: ZoneInfo, first: int, last: int) -> exp.Select:
+    """Local day, hour and weekday by the zone's offsets, so that no engine's own calendar decides."""
+    changes = offsets(zone, moment(first), moment(last))
+    branches = [
+        (exp.LT(this=col("event_us"), expression=lit(microseconds(until))), lit(offset)) for until, offset in changes if until is not None
+    ]
+    offset = case(branches, lit(changes[-1][1]))
+    local = select({**{name: col(name) for name in kept}, "local_us": col("event_us") + exp.paren(offset)}, "log").subquery("localised")
+    us = col("local_us")
+    day = exp.IntDiv(this=floor_to(us, DAY), expression=lit(DAY))
+    hour = exp.IntDiv(this=exp.paren(us.copy() - floor_to(us, DAY)), expression=lit(HOUR))
+    # 1970-01-01 was a Thursday, ISO weekday 4.
+    weekday = exp.paren(exp.IntDiv(this=exp.paren(floor_to(us, DAY) - floor_to(us, 7 * DAY)), expression=lit(DAY)) + lit(3))
+    calendar = {
+        "day": cast_to(day, "INTEGER"),
+        "hour": cast_to(hour, "INTEGER"),
+        "weekday": cast_to(exp.Mod(this=weekday, expression=lit(7)) + lit(1), "INTEGER"),
+    }
+    return select({**{name: col(name) for name in kept}, **calendar}, local)

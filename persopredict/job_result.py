@@ -1,0 +1,186 @@
+"""What a job came to: one `Outcome` per target, a `JobResult` for the run, and the text that a person reads the morning after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Literal
+
+from persopredict.errors import PersopredictError, Problem
+from persopredict.metrics import Metrics
+from persopredict.results import Evaluation
+from persopredict.sources import UNUSABLE
+from persopredict.times import zone
+from persopredict.usability import UsabilityReport
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["published", "trained", "skipped", "failed"]
+
+#: Heading, name in `Metrics`, decimals.
+_SHOWN = (
+    ("AUC", "auc", 3),
+    ("avg.prec.", "average_precision", 3),
+    ("log-loss", "log_loss", 4),
+    ("Brier", "brier", 4),
+    ("ECE", "ece", 3),
+    ("lift 10%", "lift_top_decile", 2),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a job made of one target.
+
+    Attributes
+    ----------
+    target : its name.
+    state : "published"; "trained" (by `Job.train`); "skipped": it can't be trained or scored on what there is; "failed": its model could
+        not be kept or read.
+    code, reason : why it was skipped or failed, "" otherwise; `problems` holds the same with counts and remedies.
+    evaluation, model_version, trained_until : of the model that served.
+    counts : customers by status: "scored", then the reasons of the others.
+    attributes : what was published.
+    notes : what else a reader should know (promotion, features left out).
+
+    >>> print(Outcome.without("churn", PersopredictError("no", [Problem("no_model", "churn has no champion", remedy="train it")])))
+    churn: skipped (no_model)
+      churn has no champion. Train it.
+    """
+
+    target: str
+    state: State
+    code: str = ""
+    reason: str = ""
+    problems: tuple[Problem, ...] = ()
+    evaluation: Evaluation | None = None
+    model_version: str = ""
+    trained_until: datetime | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    attributes: pd.DataFrame | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def without(cls, target: str, error: PersopredictError, state: State = "skipped") -> Outcome:
+        """The outcome of a target that an error stopped: the first problem's code, all messages with their remedies."""
+        problems = error.problems or (Problem(f"target_{state}", str(error).splitlines()[0]),)
+        sentences = [text.rstrip(".") for problem in problems for text in (problem.message, problem.remedy) if text]
+        return cls(
+            target,
+            state,
+            problems[0].code,
+            " ".join(f"{text[0].upper() if place else text[0]}{text[1:]}." for place, text in enumerate(sentences)),
+            problems,
+        )
+
+    @property
+    def grade(self) -> str:
+        """The grade of the model that served, "" without one."""
+        return self.evaluation.grade if self.evaluation else ""
+
+    def __str__(self) -> str:
+        """As `text`, dates in UTC."""
+        return self.text()
+
+    def text(self, timezone: str = "UTC") -> str:
+        """The grade and its reason, the model beside its baselines, then counts and notes; dates in `timezone`."""
+        if self.state in ("skipped", "failed"):
+            return f"{self.target}: {self.state} ({self.code})\n  {self.reason}"
+        lines = [f"{self.target}: {self.state}", *(() if self.evaluation is None else _shown(self.evaluation, timezone))]
+        if self.evaluation is not None:
+            lines[0] += f", grade {self.grade}"
+        if self.counts:
+            lines.append("customers: " + ", ".join(f"{count:,} {status}" for status, count in self.counts.items()))
+        if self.trained_until is not None:
+            lines.append(f"model: version {self.model_version}, trained until {_local(self.trained_until, timezone)}")
+        return "\n  ".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True, eq=False)
+class JobResult:
+    """What a job did.
+
+    Attributes
+    ----------
+    as_of : the instant of the scores, or until when was trained.
+    outcomes : one for each target, in the job's order.
+    report : what `EventLog.check` found.
+    timezone : of the log, for the text.
+    """
+
+    as_of: datetime
+    outcomes: tuple[Outcome, ...]
+    report: UsabilityReport
+    timezone: str = "UTC"
+
+    @property
+    def exit_code(self) -> int:
+        """For a scheduler: 0 done; 4 some targets were skipped or failed; with none left 3, or 1 if any failed (nothing was published)."""
+        states = [outcome.state for outcome in self.outcomes]
+        lost = states.count("skipped") + states.count("failed")
+        return 0 if not lost else 4 if lost < len(states) else 1 if "failed" in states else 3
+
+    @property
+    def published(self) -> bool:
+        """Whether the warehouse was written."""
+        return any(outcome.state == "published" for outcome in self.outcomes)
+
+    def __str__(self) -> str:
+        """Everything a person wants to read after a run."""
+        size = f"{self.report.usable:,} events of {self.report.customers:,} customers"
+        head = [
+            f"As of {_local(self.as_of, self.timezone)} ({self.timezone}): {size}.",
+            *_quarantined(self.report),
+            " ".join(self._summary()),
+        ]
+        return "\n\n".join(["\n".join(head), *(outcome.text(self.timezone) for outcome in self.outcomes)])
+
+    def _summary(self) -> Iterator[str]:
+        for state in ("published", "trained", "skipped", "failed"):
+            names = [outcome.target for outcome in self.outcomes if outcome.state == state]
+            if names:
+                yield f"{state.capitalize()}: {', '.join(names)}."
+        if not any(outcome.state in ("published", "trained") for outcome in self.outcomes):
+            yield "Nothing was published."
+
+
+def _quarantined(report: UsabilityReport) -> list[str]:
+    reasons: dict[str, int] = {}
+    for problem in report.problems:
+        if problem.code in UNUSABLE:
+            reasons[problem.code] = reasons.get(problem.code, 0) + problem.count
+    if not reasons:
+        return []
+    text = ", ".join(f"{count:,} {code}" for code, count in reasons.items())
+    return [f"{sum(reasons.values()):,} of {report.rows:,} rows could not be used and are in the table quarantine: {text}."]
+
+
+def _shown(evaluation: Evaluation, timezone: str) -> Iterator[str]:
+    """The reason of the grade, then the pooled metrics of the model and its baselines, best first."""
+    pooled, cutoffs = evaluation.pooled, [fold.cutoff for fold in evaluation.folds if fold.cutoff is not None]
+    yield evaluation.grade_reason
+    when = (
+        f" at {len(cutoffs)} cutoff{'s' if len(cutoffs) > 1 else ''}, {_local(cutoffs[0], timezone)} to {_local(cutoffs[-1], timezone)}"
+        if cutoffs
+        else ""
+    )
+    yield f"tested on {pooled.rows:,} snapshots of customers{when}: {pooled.positives:,} ({pooled.rate:.1%}) with the outcome"
+    yield f"{'':<10}" + "".join(f"{heading:>11}" for heading, _, _ in _SHOWN)
+    baselines = sorted(pooled.baselines.items(), key=lambda entry: (entry[1].log_loss, entry[0]))
+    for name, metrics in (("model", pooled.model), *baselines):
+        yield f"{name:<10}" + "".join(f"{_metric(metrics, key, decimals):>11}" for _, key, decimals in _SHOWN)
+    if len(evaluation.folds) > 1:
+        yield "model's AUC by cutoff: " + ", ".join(_metric(fold.model, "auc", 3) for fold in evaluation.folds)
+
+
+def _metric(metrics: Metrics, name: str, decimals: int) -> str:
+    value = getattr(metrics, name)
+    return f"{value:.{decimals}f}" if value == value else "–"
+
+
+def _local(moment: datetime, timezone: str) -> str:
+    """The date as the zone writes it, with the time unless it is midnight."""
+    local = moment.astimezone(zone(timezone))
+    return f"{local:%Y-%m-%d}" if local.time() == time() else f"{local:%Y-%m-%d %H:%M}"

@@ -68,7 +68,9 @@ def table(judged: list[Judged]) -> str:
     for target in dict.fromkeys(one.target for one in judged):
         mine = [one for one in judged if one.target == target]
         lines.append(f"\n{target}")
-        lines.append(f"{'cutoff':<12}{'rows':>6}{'rate':>7}  {'AUC':>6} {'rule':>6}  {'log-loss':>8} {'rule':>7} {'base':>7}  {'ECE':>6}  calibration  seconds")
+        lines.append(
+            f"{'cutoff':<12}{'rows':>6}{'rate':>7}  {'AUC':>6} {'rule':>6}  {'log-loss':>8} {'rule':>7} {'base':>7}  {'ECE':>6}  calibration  seconds"
+        )
         for one in mine:
             fold, rule, base = one.fold, one.fold.baselines["best_rule"], one.fold.baselines["base_rate"]
             lines.append(

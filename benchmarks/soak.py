@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from persopredict import tracking  # noqa: E402
 from tests import made  # noqa: E402
 
 FIRST, SECOND = made.NIGHTS[1:]
@@ -32,6 +33,8 @@ NUMBERS = ("model_version", "run_id")
 
 def night(folder: str, as_of: str) -> int:
     """What the killed process does: one run, its steps on standard output."""
+    with tracking.discreet():  # Imported before the first step, or most moments would fall into the import.
+        pass
     return made.job(Path(folder), progress=lambda step: print(step, flush=True)).run(datetime.fromisoformat(as_of)).exit_code
 
 

@@ -153,6 +153,16 @@ def event_is(names: Iterable[str]) -> str:
     return tree.sql(dialect="duckdb")
 
 
+def column_is(column: str, value: str) -> str:
+    """The condition that a column has one value.
+
+    >>> column_is("channel", "web")
+    "channel = 'web'"
+    """
+    tree: str = exp.EQ(this=exp.column(column), expression=exp.Literal.string(value)).sql(dialect="duckdb")
+    return tree
+
+
 def both(first: str | None, second: str | None) -> str | None:
     """The conjunction of two conditions, either of which may be None.
 

@@ -274,13 +274,12 @@ class EventLog:
         """The names of the events, most frequent first."""
         return tuple(dict.fromkeys(row[1] for row in self.catalog))
 
-    def values_of(self, column: str, most: int) -> tuple[str, ...]:
-        """The most frequent values of a text column, ties by name; none if the log lacks the column."""
+    def values_of(self, column: str, most: int, until: datetime | None = None) -> tuple[str, ...]:
+        """The most frequent values of a text column before `until`, ties by name; none if the log lacks the column."""
         if column not in self.columns:
             return ()
-        query = select({"value": col(column), "rows": count()}, self.table).where(
-            exp.Not(this=exp.Is(this=col(column), expression=exp.null()))
-        )
+        query = select({"value": col(column), "rows": count()}, self.table).where(_known_before(until))
+        query = query.where(exp.Not(this=exp.Is(this=col(column), expression=exp.null())))
         query = query.group_by(col(column)).order_by(exp.Ordered(this=col("rows"), desc=True), col("value")).limit(most)
         return tuple(row[0] for row in self.engine.rows(Step("values", query)))
 
@@ -384,12 +383,7 @@ class EventLog:
         """A digest of the usable rows known before `until`: the same rows in any order give the same digest."""
         columns = ["customer_id", "event_us", "known_us", "event", *TEXTS, *NUMBERS, *self.categories, *self.dimensions]
         hashed = func("HASH", *(col(name) for name in columns))
-        query = select({"rows": count(), "digest": exp.Sum(this=cast_to(hashed, "HUGEINT"))}, self.table)
-        if until is not None:
-            limit = lit(microseconds(until))
-            query = query.where(
-                exp.LT(this=func("GREATEST", col("event_us"), func("COALESCE", col("known_us"), col("event_us"))), expression=limit)
-            )
+        query = select({"rows": count(), "digest": exp.Sum(this=cast_to(hashed, "HUGEINT"))}, self.table).where(_known_before(until))
         return hashlib.sha256(repr(self.engine.rows(Step("fingerprint", query))).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -409,3 +403,11 @@ class EventLog:
         return (
             f"<p>{html.escape(repr(self))}</p><table><tr><th>event</th><th>source</th><th>events</th><th>customers</th></tr>{cells}</table>"
         )
+
+
+def _known_before(until: datetime | None) -> exp.Expression:
+    """The rows that had happened and were known before `until`; all without it."""
+    if until is None:
+        return exp.true()
+    known = func("GREATEST", col("event_us"), func("COALESCE", col("known_us"), col("event_us")))
+    return exp.LT(this=known, expression=lit(microseconds(until)))

@@ -176,13 +176,15 @@ def _offsets_of(engine: Engine, found: Described, column: str) -> Offsets:
 
     Two extremes and a few comparisons replace a calendar's work on every row (ICU's casts take most of the reading otherwise).
     """
+    # Local times lie up to a day from UTC's; a placeholder far outside must not make the span centuries long.
+    margin = timedelta(days=2)
+    earliest, latest = microseconds(EARLIEST - margin), microseconds(datetime.now(UTC) + margin)
     local = try_cast_to(col(column), "TIMESTAMP")
-    us = case([(func("ISFINITE", local), func("EPOCH_US", local.copy()))])
-    first, last = engine.rows(Step("span", select({"first": func("MIN", us), "last": func("MAX", us.copy())}, found.view)))[0]
-    earliest, latest = microseconds(EARLIEST), microseconds(datetime.now(UTC))
-    start, end = (moment(min(max(value, earliest), latest)) for value in (first or 0, last or 0))
-    # Local times lie up to a day from UTC's.
-    return offsets(times.zone(found.source.timezone), start - timedelta(days=2), end + timedelta(days=2))
+    us = func("EPOCH_US", local.copy())
+    plausible = every(func("ISFINITE", local), exp.Between(this=us, low=lit(earliest), high=lit(latest)))
+    query = select({name: func(name.upper(), case([(plausible.copy(), us.copy())])) for name in ("min", "max")}, found.view)
+    first, last = engine.rows(Step("span", query))[0]
+    return offsets(times.zone(found.source.timezone), moment(first or 0) - margin, moment(last or 0) + margin)
 
 
 def _short(text: Any) -> str:

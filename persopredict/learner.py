@@ -87,7 +87,9 @@ def default_estimator(random_state: int, **changes: Any) -> Any:
     import lightgbm as lgb
 
     settings = {**DEFAULTS, **changes}
-    return lgb.LGBMClassifier(**settings, random_state=random_state, deterministic=True, force_row_wise=True, verbose=-1, importance_type="gain")
+    return lgb.LGBMClassifier(
+        **settings, random_state=random_state, deterministic=True, force_row_wise=True, verbose=-1, importance_type="gain"
+    )
 
 
 def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str]) -> Scorer:
@@ -111,6 +113,9 @@ def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str]) ->
 
 def recipe(estimator: Any, *parts: Any) -> str:
     """A digest of how a model is made: the estimator's parameters and `parts` (target, features asked for, calibration)."""
-    settings = {"estimator": type(estimator).__name__, "parameters": {key: repr(value) for key, value in sorted(estimator.get_params().items())}}
+    settings = {
+        "estimator": type(estimator).__name__,
+        "parameters": {key: repr(value) for key, value in sorted(estimator.get_params().items())},
+    }
     text = json.dumps([settings, *parts], sort_keys=True, default=str)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:16]

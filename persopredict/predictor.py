@@ -55,7 +55,9 @@ class Labelled:
     def of(cls, table: pa.Table, names: Sequence[str], label: str) -> Labelled:
         """The rows that have a label."""
         kept = table.filter(table.column(label).is_valid())
-        return cls(kept.column("customer_id").to_numpy(), _datetimes(kept), matrix(kept, names), kept.column(label).to_numpy().astype(np.int8))
+        return cls(
+            kept.column("customer_id").to_numpy(), _datetimes(kept), matrix(kept, names), kept.column(label).to_numpy().astype(np.int8)
+        )
 
     def at(self, cutoffs: Sequence[datetime]) -> Labelled:
         """The rows of these cutoffs."""
@@ -142,7 +144,7 @@ class Predictor:
         """
         end = local_midnight(events.observed[1], events._zone) if until is None else instant(until, events._zone)
         cutoffs = self._matured(events, end)
-        features, dropped = self._features(events, cutoffs[0])
+        features, dropped = self._features(events, cutoffs[0], end)
         names = [feature.name for feature in features]
         label = f"label_{self.target.name}"
         table = snapshots(events, cutoffs, features, [self.target], until=end).to_arrow()
@@ -185,7 +187,13 @@ class Predictor:
             third = (end - observed[0] - self._embargo.approximate) / 3
             history = min(_LONGEST_HISTORY.approximate, max(third, timedelta(0)))
             cutoffs = rolling_cutoffs(
-                events, every=self._step, horizon=self.target.horizon, gap=self.target.gap, until=end, since=observed[0] + history, limit=_MOST_CUTOFFS
+                events,
+                every=self._step,
+                horizon=self.target.horizon,
+                gap=self.target.gap,
+                until=end,
+                since=observed[0] + history,
+                limit=_MOST_CUTOFFS,
             )
         else:
             given = sorted({instant(cutoff, events._zone) for cutoff in self.cutoffs})
@@ -194,12 +202,14 @@ class Predictor:
             need = 2 * self._embargo.approximate.days
             text = f"{len(cutoffs)} cutoffs have labels that ended by {end:%Y-%m-%d}, 2 are the least (one to train on, one to test on)"
             remedy = f"give at least {need + 1} days of events before `until`, or shorten the horizon"
-            raise TooLittleDataError(f"{self.target.name} can't be trained", [Problem("log_too_short", text, count=len(cutoffs), remedy=remedy)])
+            raise TooLittleDataError(
+                f"{self.target.name} can't be trained", [Problem("log_too_short", text, count=len(cutoffs), remedy=remedy)]
+            )
         return cutoffs
 
-    def _features(self, events: EventLog, first: datetime) -> tuple[list[Feature], list[Feature]]:
+    def _features(self, events: EventLog, first: datetime, until: datetime) -> tuple[list[Feature], list[Feature]]:
         """The features to compute, and those whose window reaches back before the log at the first cutoff."""
-        asked = default_features(events, focus=self.target.event_names) if self.features is None else list(self.features)
+        asked = default_features(events, focus=self.target.event_names, until=until) if self.features is None else list(self.features)
         history = first - events.observed_for(self.target)[0]
         return windows_within(asked, Duration(hours=int(history / timedelta(hours=1)) + 1))
 
@@ -211,7 +221,9 @@ class Predictor:
             problems.append(Problem("no_eligible_customers", text, remedy="widen active_within or the cohort"))
         for code, count, what in (("too_few_positives", positives, "with"), ("too_few_negatives", total - positives, "without")):
             if total and count < MIN_POSITIVES:
-                text = f"{count} of {total:,} labelled snapshots are {what} the outcome, {MIN_POSITIVES} are the least that can be validated"
+                text = (
+                    f"{count} of {total:,} labelled snapshots are {what} the outcome, {MIN_POSITIVES} are the least that can be validated"
+                )
                 problems.append(Problem(code, text, count=count, remedy="lengthen the horizon, or wait for more history"))
         if problems:
             raise TooLittleDataError(f"{self.target.name} can't be trained", problems)
@@ -313,7 +325,10 @@ class Predictor:
         reason = everyone.column(f"reason_{self.target.name}")
         others = everyone.filter(reason.is_valid())
         unscored = pd.DataFrame(
-            {"customer_id": others.column("customer_id").to_pandas(), "not_scored_reason": others.column(f"reason_{self.target.name}").to_pandas()}
+            {
+                "customer_id": others.column("customer_id").to_pandas(),
+                "not_scored_reason": others.column(f"reason_{self.target.name}").to_pandas(),
+            }
         )
         frame = pd.concat([scored, unscored], ignore_index=True).sort_values("customer_id", kind="stable", ignore_index=True)
         frame["model_kind"] = self.scorer_.kind + ("/in_sample" if in_sample else "")
@@ -338,13 +353,21 @@ class Predictor:
         self._fitted()
         if cutoffs is None:
             end = min(local_midnight(events.observed[1], events._zone), events.observed_for(self.target)[1])
-            rolled = rolling_cutoffs(events, every=max(self.target.horizon, Duration(days=1), key=lambda d: d.approximate), horizon=self.target.horizon, gap=self.target.gap, until=end)
+            rolled = rolling_cutoffs(
+                events,
+                every=max(self.target.horizon, Duration(days=1), key=lambda d: d.approximate),
+                horizon=self.target.horizon,
+                gap=self.target.gap,
+                until=end,
+            )
             moments = [cutoff for cutoff in rolled if cutoff >= self.trained_until_]
         else:
             moments = sorted({self._moment(events, cutoff, in_sample) for cutoff in cutoffs})
         folds = self.test(events, moments)
         if not folds:
-            problem = Problem("no_matured_labels", "no cutoff after the training has labels that have ended", remedy="wait for the horizon to pass")
+            problem = Problem(
+                "no_matured_labels", "no cutoff after the training has labels that have ended", remedy="wait for the horizon to pass"
+            )
             raise TooLittleDataError(f"{self.target.name} can't be evaluated", [problem])
         return evaluate(folds, target=self.target.name, seed=self.random_state)
 
@@ -365,7 +388,9 @@ class Predictor:
                 "best_rule": self.baseline_.predict(part.X[:, self._rule_columns()]),
             }
             found.append(
-                FoldPredictions(cutoff, part.customer_id, part.y, logits, self.calibrator_.apply(logits), baselines, self.rows_, self.positives_)
+                FoldPredictions(
+                    cutoff, part.customer_id, part.y, logits, self.calibrator_.apply(logits), baselines, self.rows_, self.positives_
+                )
             )
         return found
 
@@ -491,4 +516,3 @@ class Predictor:
 
         text = f"<p>{html.escape(repr(self))}</p>"
         return text + self.evaluation_._repr_html_() if hasattr(self, "scorer_") else text
-

@@ -91,7 +91,7 @@ def snapshots(
     ----------
     events : the log.
     cutoffs : instants; naive ones are read in the log's time zone.
-    features : default `default_features(events)`.
+    features : default `default_features(events)`, of what was known before the last cutoff.
     targets : each gives a column ``label_<name>``; rows are the customers eligible for at least one of them. Without targets, every
         customer known before the cutoff.
     until : labels count only what was known before it; default no limit.
@@ -107,7 +107,8 @@ def snapshots(
     """
     from persopredict.features.builders import default_features
 
-    chosen = tuple(default_features(events) if features is None else features)
+    moments = tuple(sorted({instant(cutoff, events._zone) for cutoff in cutoffs}))
+    chosen = tuple(default_features(events, until=moments[-1] if moments else None) if features is None else features)
     problems = check_features(chosen, events.columns, events.numeric)
     for target in targets:
         for key in ("where", "cohort"):
@@ -119,7 +120,6 @@ def snapshots(
         problems.append(Problem("no_cutoff", "there is no cutoff", remedy="give at least one, see rolling_cutoffs"))
     if problems:
         raise SpecificationError("the snapshots can't be planned", problems)
-    moments = tuple(sorted({instant(cutoff, events._zone) for cutoff in cutoffs}))
     return Snapshots(events, moments, chosen, tuple(targets), None if until is None else instant(until, events._zone))
 
 
@@ -205,6 +205,8 @@ class Snapshots:
         *before, last = self.steps()
         for step in before:
             engine.create(step)
+            for name in step.drops:
+                engine.drop(name)
         return last
 
     def batches(self, size: int = 65_536) -> Iterator[pa.RecordBatch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from persopredict import demo
+from persopredict import demo, learner
 from persopredict.config import load
 from persopredict.errors import ConfigurationError
 from persopredict.warehouse import Warehouse
@@ -29,6 +29,7 @@ def shop(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(demo, "complete_journey_sources", lambda timezone: sources)
     monkeypatch.setattr(demo, "AS_OF", "2024-10-27")
+    monkeypatch.setattr(learner, "DEFAULTS", learner.DEFAULTS | {"n_estimators": 20, "n_jobs": 1})
     return tmp_path / "demo"
 
 

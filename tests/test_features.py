@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlglot import exp
 
@@ -93,8 +94,8 @@ def test_default_names_do_not_depend_on_the_order_of_the_rows():
             Feature("share", where="value >= -1.5 AND NOT hour IN (1, 2)", fallback=None),
             "share_value_gte_minus_1_5_and_not_hour_in_1_2_all",
         ),
-        (Feature("count", where="event = 'Añejo'", fallback=0), "count_a_ejo_all_7bbba56f"),
-        (Feature("count", where="tier = '" + "x" * 80 + "'", fallback=0), "count_tier_" + "x" * 43 + "_98acdc87"),
+        (Feature("count", where="event = 'Añejo'", fallback=0), "count_a_ejo_all_24ceda87"),
+        (Feature("count", where="tier = '" + "x" * 80 + "'", fallback=0), "count_tier_" + "x" * 43 + "_2f75552c"),
         (Feature("count", fallback=0, name="mine"), "mine"),
     ],
 )
@@ -304,7 +305,7 @@ def test_the_log_is_read_once_however_many_windows_and_cutoffs_there_are():
 
 
 def test_a_failing_step_comes_back_with_its_name_and_its_sql():
-    log = reference_log()
+    log = reference_log().prepare()
     snap = snapshots(log, [END], [Feature("count", fallback=0)])
     log.engine.view(Step("events", exp.select(exp.alias_(exp.Literal.number(1), "something_else"))))
     with pytest.raises(EngineError, match="step 'activity' failed") as failed:
@@ -333,13 +334,13 @@ def test_rows_come_by_customer_and_cutoff_and_features_as_doubles(tmp_path):
     assert keys == sorted(keys, key=lambda row: (row["customer_id"], row["cutoff"]))
     assert len(keys) == 10
     assert {table.schema.field(name).type for name in GOLDEN} == {pa.float64()}
-    assert pa.Table.from_pandas(pd.read_parquet(snap.to_parquet(tmp_path / "s.parquet"))).num_rows == 10
+    assert pq.read_table(snap.to_parquet(tmp_path / "s.parquet")) == table
     assert sum(batch.num_rows for batch in snap.batches(3)) == 10
 
 
 def test_threads_and_runs_give_the_same_bytes():
     """Amounts whose double sums would differ with the order in which threads add them, in a log that two threads share."""
-    rows, random = 400_000, np.random.default_rng(7)
+    rows, random = 250_000, np.random.default_rng(7)
     columns = {
         "customer_id": pa.array(random.integers(0, 2_000, rows)),
         "event_at": pa.array((random.integers(0, 400 * 86_400, rows) + 1_672_531_200) * 1_000_000, pa.timestamp("us", tz="UTC")),
@@ -353,11 +354,12 @@ def test_threads_and_runs_give_the_same_bytes():
     features += [Feature(name, window="91d", fallback=None) for name in ("gap_mean", "gap_std", "overdue", "recency", "share")]
     features += [Feature("ratio", ("value", "order_id"), fallback=None), Feature("distinct", "order_id", where="value > 20", fallback=0)]
     results = []
-    for threads in (1, 2):
+    for threads, runs in ((1, 1), (2, 2)):
         log = EventLog(pa.table(columns))
         log.engine = DuckDBEngine(threads=threads)
         snap = snapshots(log, [datetime(2023, 12, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)], features, [Churn("buy", "28d")])
-        results += [arrow_bytes(snap.to_arrow()) for _ in range(2)]
+        results += [arrow_bytes(snap.to_arrow()) for _ in range(runs)]
+    assert len(results) == 3
     assert len(results[0]) > 2_000 * 8 * len(features)
     assert len(set(results)) == 1
 

@@ -239,15 +239,15 @@ def test_values_a_hair_apart_keep_their_spread_and_trend():
     """Two hundred amounts of 1e9 and of 1e12 that differ by cents: in doubles nothing of the spread would survive."""
     cutoff, blank = datetime(2024, 3, 1, tzinfo=UTC), dict.fromkeys(COLUMNS, None) | {"event": "visit", "known": None}
     rows = []
-    for who, offset, number in (("large", Decimal(10) ** 9, 200), ("huge", Decimal(10) ** 12 - 1, 100), ("hugely apart", None, 100)):
+    for who, offset, number in (("large", Decimal(10) ** 9, 200), ("huge", Decimal(10) ** 12 - 9, 100), ("hugely apart", None, 100)):
         for n in range(number):
-            value = (-1) ** n * (Decimal(10) ** 12 - 1) if offset is None else offset + Decimal("0.01") * (n % 3)
+            value = (-1) ** n * (Decimal(10) ** 12 - 1) if offset is None else offset + Decimal(n) / 100
             rows.append(blank | {"customer_id": who, "at": cutoff - timedelta(hours=n + 1), "value": value})
     names = ("sum", "mean", "std", "min", "max", "share", "trend")
     features = [feature_of(aggregate, "value", "28d" if aggregate != "trend" else "7d", None, None, n) for n, aggregate in enumerate(names)]
     assert_features_agree(rows, "UTC", features, [cutoff])
     spread = oracle.feature_value(features[2], by_customer(rows)["large"], cutoff, zone("UTC"), NUMERIC)
-    assert spread == pytest.approx(0.00820, abs=1e-4)
+    assert spread == pytest.approx(math.sqrt(200 * 201 / 12) / 100)
 
 
 # The oracle itself, by hand ----------------------------------------------------------------------------------------------------------

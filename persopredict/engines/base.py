@@ -15,10 +15,14 @@ from persopredict.errors import EngineError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A query with a name that means something: it becomes a table of that name, and the name appears in errors."""
+    """A query with a name that means something: it becomes a table of that name, and the name appears in errors.
+
+    `drops` are tables that nobody needs once the step is done: memory is freed as the work goes on.
+    """
 
     name: str
     query: exp.Query
+    drops: tuple[str, ...] = ()
 
     def sql(self, dialect: str, *, pretty: bool = True) -> str:
         """The query's text in an engine's dialect."""

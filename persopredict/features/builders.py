@@ -5,8 +5,9 @@ Windows follow the week, so that weekdays weigh the same in each: 7, 14, 28, 56,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from persopredict import conditions
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 WINDOWS: tuple[str | None, ...] = ("7d", "14d", "28d", "56d", "91d", "182d", "364d", None)
 _LONGER: tuple[str | None, ...] = ("28d", "91d", "182d", "364d", None)
 #: More kinds of events or channels than this are the log's long tail: the rest enters the totals only.
-_MOST_EVENTS, _MOST_CHANNELS = 8, 6
+_MOST_EVENTS, _MOST_CHANNELS, _MOST_CATEGORIES = 8, 6, 10
+#: A dimension with more values than this says who rather than what; targets may name any of this many kinds of events.
+_MOST_VALUES, _MOST_KINDS = 6, 1000
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Profile:
     events: tuple[str, ...]
     categories: tuple[str, ...]
     channels: tuple[str, ...]
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def wheres(self) -> tuple[str | None, ...]:
@@ -102,21 +106,34 @@ def habits(profile: Profile) -> list[Feature]:
 
 def channels(profile: Profile) -> list[Feature]:
     """Each channel's share of the events."""
-    wheres = [f"channel = '{name.replace(chr(39), chr(39) * 2)}'" for name in profile.channels]
+    wheres = [conditions.column_is("channel", name) for name in profile.channels]
     return [Feature("share", where=where, window=window, fallback=None) for where in wheres for window in ("91d", None)]
 
 
+def mix(profile: Profile) -> list[Feature]:
+    """What the customer's events are made of: the largest categories, and the values of dimensions that have few."""
+    found: list[Feature] = []
+    for column, values in profile.kinds.items():
+        windows: tuple[str | None, ...] = ("91d",) if column in profile.categories else ("28d", "91d", None)
+        for value in values:
+            where = conditions.column_is(column, value)
+            found += [Feature("count", where=where, window=window, fallback=0) for window in windows]
+            found += [Feature("recency", where=where, fallback=None)] if column not in profile.categories else []
+    return found
+
+
 Builder = Callable[[Profile], list[Feature]]
-BUILDERS: Sequence[Builder] = (recency, tenure, frequency, monetary, rhythm, trend, variety, habits, channels)
+BUILDERS: Sequence[Builder] = (recency, tenure, frequency, monetary, rhythm, trend, variety, habits, channels, mix)
 
 
-def default_features(events: EventLog, *, focus: Sequence[str] = ()) -> list[Feature]:
-    """The default features of a log: recency, tenure, frequency, monetary, rhythm, trend, variety, habits, channel shares.
+def default_features(events: EventLog, *, focus: Sequence[str] = (), until: datetime | None = None) -> list[Feature]:
+    """The default features of a log: recency, tenure, frequency, monetary, rhythm, trend, variety, habits, channel shares, mix.
 
     Parameters
     ----------
     events : the log; only names of columns, events and channels are looked at.
     focus : events that get features of their own even if they are rare (a target's event).
+    until : only names that the log held before it; default all.
 
     Returns
     -------
@@ -128,7 +145,7 @@ def default_features(events: EventLog, *, focus: Sequence[str] = ()) -> list[Fea
     >>> [feature.name for feature in default_features(EventLog(frame))][:4]
     ['recency_all', 'tenure_all', 'distinct_day_7d', 'distinct_day_14d']
     """
-    profile = profile_of(events, focus)
+    profile = profile_of(events, focus, until)
     features: dict[str, Feature] = {}
     for builder in BUILDERS:
         for feature in builder(profile):
@@ -139,12 +156,19 @@ def default_features(events: EventLog, *, focus: Sequence[str] = ()) -> list[Fea
     return list(features.values())
 
 
-def profile_of(events: EventLog, focus: Sequence[str] = ()) -> Profile:
-    """The profile of a log."""
-    names = list(dict.fromkeys((*events.event_names[:_MOST_EVENTS], *(name for name in focus if name in events.event_names))))
-    return Profile(
-        frozenset(events.columns), frozenset(events.numeric), tuple(names), events.categories, events.values_of("channel", _MOST_CHANNELS)
-    )
+def profile_of(events: EventLog, focus: Sequence[str] = (), until: datetime | None = None) -> Profile:
+    """The profile of what a log held before `until`; names in alphabetical order, so that growth alone does not reorder features."""
+    known = events.values_of("event", _MOST_KINDS, until)
+    names = sorted({*known[:_MOST_EVENTS], *(name for name in focus if name in known)})
+    kinds: dict[str, tuple[str, ...]] = {}
+    if events.categories:
+        kinds[events.categories[0]] = tuple(sorted(events.values_of(events.categories[0], _MOST_CATEGORIES, until)))
+    for name in events.dimensions:
+        values = () if name in events.numeric else events.values_of(name, _MOST_VALUES + 1, until)
+        if len(values) <= _MOST_VALUES:
+            kinds[name] = tuple(sorted(values))
+    channels = tuple(sorted(events.values_of("channel", _MOST_CHANNELS, until)))
+    return Profile(frozenset(events.columns), frozenset(events.numeric), tuple(names), events.categories, channels, kinds)
 
 
 def windows_within(features: Sequence[Feature], history: Duration) -> tuple[list[Feature], list[Feature]]:

@@ -5,7 +5,8 @@ inside it. Sums, counts and extremes of cells add up to those of every window of
 however many windows and cutoffs there are. Three kinds of steps follow one pattern, cells then a roll-up onto the spine:
 
     events ─► cells ──────► rolled       counts, sums, extremes, first and last times
-           ─► pairs_<n> ──► distinct_<n> distinct values: a value counts in a window if its last occurrence before the cutoff lies in it
+           ─► pairs_<n> ─► holds_<n> ─► distinct_<n>
+                                        distinct values: a value counts in a window if its last occurrence before the cutoff lies in it
            ─► days_<n> ───► rhythm_<n>   gaps between active days
 
 A cell carries two times: when its events happened and when the latest of them became known; both must lie before the cutoff (law 1).
@@ -185,7 +186,7 @@ class Rollup:
         }
         return [
             cells(source, grid, self.log, keys={}, values=values, only=None),
-            Step(result, on_spine(source, self.log, rolled, spine=spine)),
+            Step(result, on_spine(source, self.log, rolled, spine=spine), drops=(source,)),
         ]
 
 
@@ -202,13 +203,55 @@ class Distinct:
         return col(self.windows.setdefault(window, f"{prefix}w{len(self.windows)}"))
 
     def steps(self, number: int, grid: Grid, log: Log) -> list[Step]:
-        """Pairs of customer and value by cell; the last cell of each pair before each cutoff; how many of those lie in each window."""
+        """Pairs of customer and value by cell; for each cutoff the last cell of each pair; how many of those lie in each window.
+
+        Most pairs stay as they are from one cutoff to the next, so they are not spread over all cutoffs and grouped again: each occurrence
+        that is a pair's last holds from the first cutoff that sees it until a later one is seen (`holds`).
+        """
         present = exp.Not(this=exp.Is(this=col(self.column), expression=exp.null()))
         only = both([present, None if self.condition is None else conditions.parse(self.condition)])
         pairs = cells(f"pairs_{number}", grid, log, keys={"entry": col(self.column)}, values={}, only=only)
-        last = on_spine(pairs.name, log, {"last_us": func("MAX", col("cell_us", "cell"))}, keys=["entry"]).subquery("last")
-        counts = {name: count(within(window, col("last_us", "last"))) for window, name in self.windows.items()}
-        return [pairs, Step(f"distinct_{number}", _per_key(last, "last", counts))]
+        holds = Step(f"holds_{number}", _holding(pairs.name, log), drops=(pairs.name,))
+        counts = {name: count(within(window, col("last_us", "holds"))) for window, name in self.windows.items()}
+        return [pairs, holds, Step(f"distinct_{number}", _on_held(holds.name, counts), drops=(holds.name,))]
+
+
+def _holding(pairs: str, log: Log) -> exp.Select:
+    """For each pair: from which cutoff to before which its last occurrence is in which cell."""
+    known = "known_cell_us" if log.late else "cell_us"
+    instants = select({"known_us": col(known)}, pairs).distinct().subquery("instants")
+    sees = exp.LT(this=col("known_us", "instants"), expression=col("cutoff_us", "bounds"))
+    first = select({"known_us": col("known_us", "instants"), "first_us": func("MIN", col("cutoff_us", "bounds"))}, instants)
+    first = first.join(table(CUTOFFS, "bounds"), on=sees).group_by(col("known_us", "instants"))
+    keys = {"customer_id": col("customer_id", "pair"), "entry": col("entry", "pair"), "first_us": col("first_us", "sight")}
+    seen = select({**keys, "last_us": func("MAX", col("cell_us", "pair"))}, table(pairs, "pair"))
+    seen = seen.join(first.subquery("sight"), on=exp.EQ(this=col("known_us", "sight"), expression=col(known, "pair")))
+    seen = seen.group_by(*(column.copy() for column in keys.values()))
+
+    def over(value: exp.Expression) -> exp.Expression:
+        order = exp.Order(expressions=[exp.Ordered(this=col("first_us"), nulls_first=False)])
+        return exp.Window(this=value, partition_by=[col("customer_id"), col("entry")], order=order)
+
+    # An occurrence that became known late may lie before one that was known already: the running maximum keeps the later.
+    spans: dict[str, exp.Expression] = {"last_us": over(func("MAX", col("last_us"))), "next_us": over(func("LEAD", col("first_us")))}
+    columns: dict[str, exp.Expression] = {"customer_id": col("customer_id"), "first_us": col("first_us"), **spans}
+    return select(columns, seen.subquery("seen"))
+
+
+def _on_held(holds: str, counts: Mapping[str, exp.Expression]) -> exp.Select:
+    """The spine's rows with what each of their customers' pairs holds at the cutoff, grouped."""
+    keys = {key: col(key, SPINE) for key in KEYS}
+    at = col("cutoff_us", SPINE)
+    until = exp.or_(exp.Is(this=col("next_us", "holds"), expression=exp.null()), exp.LT(this=at, expression=col("next_us", "holds")))
+    held = exp.and_(
+        exp.EQ(this=col("customer_id", "holds"), expression=col("customer_id", SPINE)),
+        exp.LTE(this=col("first_us", "holds"), expression=at.copy()),
+        until,
+    )
+    columns: dict[str, exp.Expression] = {**keys, **counts}
+    query = select(columns, table(SPINE))
+    query = query.join(table(CUTOFFS, "bounds"), on=exp.EQ(this=col("cutoff_us", "bounds"), expression=at.copy()))
+    return query.join(table(holds, "holds"), on=held).group_by(*(column.copy() for column in keys.values()))
 
 
 @dataclass
@@ -245,7 +288,7 @@ class Rhythm:
             sums[f"{name}_squares"] = where(func("SUM", length.copy() * length.copy()), held)
             since = exp.paren(col("cutoff_day", "bounds") - col("day", "gap"))
             sums[f"{name}_since"] = where(func("MIN", since), within(window, col("last_us", "gap")))
-        return [days, Step(f"rhythm_{number}", _per_key(gaps, "gap", sums))]
+        return [days, Step(f"rhythm_{number}", _per_key(gaps, "gap", sums), drops=(days.name,))]
 
 
 def _per_key(source: exp.Expression, alias: str, columns: Mapping[str, exp.Expression]) -> exp.Select:

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from persopredict import tracking  # noqa: E402
+from persopredict.registry import Registry  # noqa: E402
 from tests import made  # noqa: E402
 
 FIRST, SECOND = made.NIGHTS[1:]
@@ -33,9 +33,10 @@ NUMBERS = ("model_version", "run_id")
 
 def night(folder: str, as_of: str) -> int:
     """What the killed process does: one run, its steps on standard output."""
-    with tracking.discreet():  # Imported before the first step, or most moments would fall into the import.
-        pass
-    return made.job(Path(folder), progress=lambda step: print(step, flush=True)).run(datetime.fromisoformat(as_of)).exit_code
+    job = made.job(Path(folder), progress=lambda step: print(step, flush=True))
+    # Opened once before the first step: MLflow imports most of itself only then, and most moments would fall into that.
+    Registry(job.tracking, job.project)
+    return job.run(datetime.fromisoformat(as_of)).exit_code
 
 
 @dataclass

@@ -23,7 +23,7 @@ from persopredict.times import Duration
 DAY = timedelta(days=1)
 END = datetime(2024, 6, 1, tzinfo=UTC)
 WINDOWS = ("7d", "14d", "28d", "56d", "91d", "182d", "364d", "all")
-KINDS = ("campaign", "purchase", "redemption")
+KINDS = ("", "campaign_", "purchase_", "redemption_")
 
 
 def reference_log():
@@ -49,15 +49,15 @@ def reference_log():
 
 #: Models name their columns by these: a change breaks every saved model.
 GOLDEN = [
-    *(f"{aggregate}_{kind}all" for aggregate in ("recency", "tenure") for kind in ("", "purchase_", "campaign_", "redemption_")),
+    *(f"{aggregate}_{kind}all" for aggregate in ("recency", "tenure") for kind in KINDS),
     *(f"distinct_day_{window}" for window in WINDOWS),
     *(f"distinct_order_id_{window}" for window in ("28d", "91d", "182d", "364d", "all")),
-    *(f"count_{kind}{window}" for kind in ("", "purchase_", "campaign_", "redemption_") for window in WINDOWS),
+    *(f"count_{kind}{window}" for kind in KINDS for window in WINDOWS),
     *(f"sum_value_{window}" for window in WINDOWS),
     *(f"{aggregate}_value_{window}" for window in ("91d", "all") for aggregate in ("mean", "max", "std")),
     *(f"ratio_value_order_id_{window}" for window in ("28d", "91d", "all")),
     *(f"{aggregate}_{window}" for aggregate in ("gap_mean", "gap_std", "overdue") for window in ("91d", "182d", "all")),
-    *(f"{aggregate}_{kind}_all" for kind in ("purchase", "campaign", "redemption") for aggregate in ("gap_mean", "overdue")),
+    *(f"{aggregate}_{kind}all" for kind in KINDS[1:] for aggregate in ("gap_mean", "overdue")),
     *(f"trend_{column}{window}" for column in ("", "value_") for window in ("14d", "28d", "56d", "182d", "364d")),
     *(f"distinct_{column}_{window}" for column in ("department", "family", "item_id") for window in ("28d", "91d", "182d", "all")),
     *(
@@ -67,6 +67,8 @@ GOLDEN = [
     ),
     "mean_hour_all",
     "std_hour_all",
+    "count_category_drugs_91d",
+    "count_category_grocery_91d",
 ]
 
 
@@ -122,6 +124,15 @@ def test_rare_events_get_features_only_when_asked_for():
     focused = [feature.name for feature in default_features(log, focus=["kind_9", "never"])]
     assert "recency_kind_9_all" in focused
     assert "recency_never_all" not in focused
+
+
+def test_names_first_known_at_the_cutoff_or_later_are_no_features_at_it():
+    """Else a model would be told which events, channels and categories the future brings."""
+    rows = [("old", "web", "bread", END - DAY, END - DAY), ("soon", "fax", "milk", END, END), ("new", "app", "wine", END - DAY, END)]
+    frame = pd.DataFrame(rows, columns=["event", "channel", "category", "event_at", "known_at"]).assign(customer_id=1)
+    log = EventLog(frame)
+    assert snapshots(log, [END]).features == tuple(default_features(log, until=END)) == tuple(default_features(EventLog(frame[:1])))
+    assert {"count_category_milk_91d", "share_channel_app_91d"} < {feature.name for feature in default_features(log)}
 
 
 def test_labels_are_words_for_people():

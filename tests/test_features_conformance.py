@@ -122,7 +122,7 @@ def by_customer(rows):
 def agrees(got, expected, *, exactly):
     if got is None or expected is None:
         return got is expected
-    return got == expected if exactly else math.isclose(got, expected, rel_tol=1e-9, abs_tol=1e-15)
+    return got == expected if exactly else math.isclose(got, expected, rel_tol=1e-9)
 
 
 def assert_features_agree(rows, name, features, cutoffs, log=None):

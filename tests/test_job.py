@@ -194,7 +194,9 @@ def test_a_time_before_the_champion_was_trained_is_not_scored(nights, events):
 
 
 def test_a_target_with_too_little_data_is_skipped_with_its_counts_and_the_others_published(tmp_path):
-    result = made.job(tmp_path, of=made.events(rare=True), targets=(RARE, CHURN)).run(END)
+    rare = made.predictor(RARE)
+    rare.cutoffs = tuple(END - 28 * number * DAY for number in (4, 3, 2, 1))  # The gifts lie in the label of one of them.
+    result = made.job(tmp_path, of=made.events(rare=True), predictors=[rare, made.predictor(CHURN)]).run(END)
     skipped, published = result.outcomes
     assert (result.exit_code, skipped.state, skipped.code, published.state) == (4, "skipped", "too_few_positives", "published")
     assert "labelled snapshots are with the outcome, 25 are the least" in skipped.reason

@@ -34,7 +34,6 @@ from persopredict.registry import ModelVersion, Registry
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Warehouse
-from persopredict.warehouse_tables import check_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,12 +162,8 @@ class Job:
 
     def _foresee(self) -> None:
         """What publishing would refuse is refused before the training; who holds the file is said, for he may be gone by then."""
-        self.warehouse._check_copy()
-        if not self.warehouse.path.exists():
-            return
         try:
-            with Warehouse(self.warehouse.path, wait=0)._open() as connection:
-                check_tables(connection, self.warehouse.path)
+            self.warehouse.check()
         except WarehouseBusyError as error:
             _log.warning("publishing will have to wait: %s", error)
 

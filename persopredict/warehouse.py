@@ -162,6 +162,16 @@ class Warehouse:
                 rebuild_wide(connection)
             self._write_copy(connection)
 
+    def check(self) -> None:
+        """Refuse now what `publish` would refuse later: a foreign file or table, a copy of another warehouse, a newer version's tables.
+
+        Raises `DataError` for these, `WarehouseBusyError` at once if another process holds the file.
+        """
+        self._check_copy()
+        if self.path.exists():
+            with Warehouse(self.path, wait=0)._open() as connection:
+                check_tables(connection, self.path)
+
     def refresh_copy(self) -> None:
         """Write `customer_attributes.parquet` again from the table, as every publish does."""
         self._check_copy()

@@ -5,7 +5,9 @@ The public names live in the modules below and are imported on first use, so tha
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,10 +77,22 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'persopredict' has no attribute {name!r}; {did_you_mean(name, __all__)}")
     module, _, original = _HOME[name].partition(":")
     value = getattr(import_module(f"persopredict.{module}"), original or name)
-    # A function may share its module's name: from now on the package's attribute is the function.
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Face(ModuleType):
+    """The package itself. `snapshots` and `attributes` are functions and modules at once; whoever imports the module must not hide the
+    function, as the import system otherwise does.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

@@ -364,7 +364,7 @@ class EventLog:
     def _facts_of(self, intakes: Sequence[Intake], spans: Mapping[str, tuple[datetime, datetime]] | None = None) -> LogFacts:
         """The facts of the sources alone, which can be had even if no row is usable."""
         facts = tuple(read.facts(self.engine, (spans or {}).get(read.name)) for read in intakes)
-        return LogFacts(self.timezone, self.columns, facts)
+        return LogFacts(self.timezone, self.columns, facts, numeric=self.numeric)
 
     def quarantine(self) -> pa.Table:
         """The rows that can't be used: source, code, reason, row (JSON text), in this order of columns and of rows."""

@@ -57,6 +57,7 @@ class LogFacts:
     negatives: Mapping[str, int] = field(default_factory=dict)
     currencies: tuple[str, ...] = ()
     sources_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    numeric: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _target_problems(target: Target, facts: LogFacts) -> list[Problem]:
         if name not in facts.events
     ]
     for key in ("where", "cohort"):
-        texts = conditions.unknown_columns(getattr(target, key), facts.columns)
+        texts = conditions.misread(getattr(target, key), facts.columns, facts.numeric)
         problems += [Problem("unknown_column", f"{key}: {text}", source=target.name) for text in texts]
     if problems:
         return problems

@@ -25,8 +25,13 @@ Reasons = list[dict[str, Any]]
 
 def contributions(booster: lgb.Booster, X: NDArray[np.float64]) -> NDArray[np.float64]:
     """SHAP values of each row and feature, and the base value last: shape (rows, features + 1), in log-odds."""
-    parts = [np.asarray(booster.predict(X[start : start + _CHUNK], pred_contrib=True)) for start in range(0, len(X), _CHUNK)]
-    return np.concatenate(parts) if parts else np.zeros((0, X.shape[1] + 1))
+    return np.asarray(booster.predict(X, pred_contrib=True)) if len(X) else np.zeros((0, X.shape[1] + 1))
+
+
+def explained(booster: lgb.Booster, X: NDArray[np.float64], features: Sequence[Feature], *, top: int = TOP) -> list[Reasons]:
+    """The `top` reasons of each row of X, as `reasons` gives them; contributions are held for a part of the rows at a time."""
+    parts = (X[start : start + _CHUNK] for start in range(0, len(X), _CHUNK))
+    return [row for part in parts for row in reasons(contributions(booster, part), part, features, top=top)]
 
 
 def concept(feature: Feature) -> tuple[object, ...]:

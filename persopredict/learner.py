@@ -1,16 +1,16 @@
-"""The learner inside a predictor: LightGBM by default, any scikit-learn classifier on demand. Everything is seen as a raw score in log-odds."""
+"""The learner inside a predictor: LightGBM by default, any scikit-learn classifier on demand. All is seen as a raw score in log-odds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persopredict.errors import SpecificationError
+from persopredict.errors import Problem, SpecificationError
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "subsample_freq": 1,
     "reg_lambda": 10.0,
 }
+#: Values (rows times features) from which on LightGBM gets OpenMP's number of threads; below, one.
+_WORTH_THREADS = 20_000_000
 
 
 class Scorer(Protocol):
@@ -51,15 +53,26 @@ class BoosterScorer:
 
     @classmethod
     def from_text(cls, text: str) -> BoosterScorer:
-        """The trees that `text` wrote."""
+        """The trees that `text` wrote; raises `SpecificationError` if it is no whole model."""
         import lightgbm as lgb
 
-        return cls(lgb.Booster(model_str=text))
+        # LightGBM reads a text that was cut off as a smaller model, or ends the process.
+        if not (text.startswith("tree\n") and "\nend of trees\n" in text and "\nend of parameters\n" in text):
+            raise SpecificationError("this is not the whole text of a LightGBM model")
+        try:
+            return cls(lgb.Booster(model_str=text))
+        except lgb.basic.LightGBMError as error:
+            raise SpecificationError(f"LightGBM can't read the model: {error}") from None
 
     @property
     def text(self) -> str:
         """The model as LightGBM's text."""
         return str(self.booster.model_to_string())
+
+    @property
+    def names(self) -> list[str]:
+        """The features that it reads, in order."""
+        return list(self.booster.feature_name())
 
     def logits(self, X: Floats) -> Floats:
         """Raw scores in log-odds, shape (rows,)."""
@@ -83,32 +96,72 @@ class EstimatorScorer:
 
 
 def default_estimator(random_state: int, **changes: Any) -> Any:
-    """LightGBM with our defaults; deterministic for the same data, platform, versions and number of threads."""
+    """LightGBM with our defaults."""
     import lightgbm as lgb
 
-    settings = {**DEFAULTS, **changes}
     return lgb.LGBMClassifier(
-        **settings, random_state=random_state, deterministic=True, force_row_wise=True, verbose=-1, importance_type="gain"
+        **{**DEFAULTS, **changes}, random_state=random_state, deterministic=True, force_row_wise=True, verbose=-1, importance_type="gain"
     )
 
 
-def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str]) -> Scorer:
-    """Fit a clone of `estimator`.
+def estimator_problems(estimator: Any) -> list[Problem]:
+    """What keeps `estimator` from being one of ours, without importing anything: a class, no scikit-learn estimator, no classifier."""
+    name = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+    if isinstance(estimator, type):
+        return [Problem("estimator_class", f"{name} is a class", remedy=f"give an estimator, like {name}()")]
+    if not (hasattr(estimator, "get_params") and hasattr(estimator, "fit")):
+        return [Problem("not_an_estimator", f"a {name} is no scikit-learn estimator", remedy="give a classifier like LGBMClassifier()")]
+    if not hasattr(estimator, "predict_proba"):
+        remedy = "give a classifier; where one needs to be told to give probabilities, tell it"
+        return [Problem("no_predict_proba", f"{name} has no predict_proba", remedy=remedy)]
+    return []
 
-    Raises `SpecificationError` if it is not a classifier with `predict_proba`.
+
+def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str], random_state: int = 0) -> Scorer:
+    """Fit a clone of `estimator`, with what its owner left open settled so that the same data gives the same model.
+
+    Parameters
+    ----------
+    estimator : a scikit-learn classifier; each of its seeds that is None becomes `random_state`.
+    X : features, shape (rows, features), nan where null.
+    y : labels 0 and 1, both present, shape (rows,).
+    names : of the features.
+
+    LightGBM promises the same trees for any number of threads if it is `deterministic`; it is made so unless its owner decided otherwise.
+
+    Raises `SpecificationError` if it is not a classifier with `predict_proba`, or refuses the data.
     """
+    if problems := estimator_problems(estimator):
+        raise SpecificationError("the estimator can't be used", problems)
     from sklearn.base import clone
 
     fresh = clone(estimator)
-    if not hasattr(fresh, "predict_proba"):
-        raise SpecificationError(f"{type(estimator).__name__} has no predict_proba; give a classifier")
+    given = fresh.get_params()
+    fresh.set_params(**{key: random_state for key, value in given.items() if value is None and key.rpartition("__")[2] == "random_state"})
     import lightgbm as lgb
 
-    if isinstance(fresh, lgb.LGBMClassifier):
-        fresh.fit(X, y, feature_name=list(names))
-        return BoosterScorer(fresh.booster_)
-    fresh.fit(X, y)
-    return EstimatorScorer(fresh)
+    try:
+        if isinstance(fresh, lgb.LGBMClassifier):
+            fresh.set_params(**_settled(given, X.size))
+            return BoosterScorer(fresh.fit(X, y, feature_name=list(names)).booster_)
+        return EstimatorScorer(fresh.fit(X, y))
+    except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
+        text = f"{type(estimator).__name__} refused {len(y):,} snapshots of {len(names)} features"
+        nulls = np.isnan(X).any()
+        remedy = "features hold nulls: put an imputer before it, or give them a fallback" if nulls else "mend its parameters"
+        problem = Problem("estimator_refused", text, example=str(error).strip().split("\n")[0], remedy=remedy)
+    raise SpecificationError("the estimator can't be fitted", [problem])
+
+
+def _settled(given: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """What a LightGBM classifier's owner left open."""
+    chosen: dict[str, Any] = {key: value for key, value in (("deterministic", True), ("verbose", -1)) if key not in given}
+    if not {"force_row_wise", "force_col_wise"} & set(given):
+        chosen["force_row_wise"] = True
+    if given.get("n_jobs") is None:
+        # Threads that wait for each other spin: on small data, or beside another process, two take longer than one.
+        chosen["n_jobs"] = 1 if size < _WORTH_THREADS else 0
+    return chosen
 
 
 def recipe(estimator: Any, *parts: Any) -> str:

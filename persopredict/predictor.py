@@ -7,88 +7,42 @@ cutoffs whose labels had ended by then, chooses the calibration by their out-of-
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from persopredict import learner
-from persopredict.baselines import BaseRate, BestRule
-from persopredict.calibration import Calibrator, choose, choose_forward
-from persopredict.errors import InSampleError, NotFittedError, Problem, SpecificationError, TooLittleDataError
+from persopredict.baselines import BestRule
+from persopredict.calibration import KINDS, Calibrator, Kind
+from persopredict.errors import (
+    InSampleError,
+    NotFittedError,
+    PersopredictError,
+    Problem,
+    SpecificationError,
+    TooLittleDataError,
+    did_you_mean,
+)
 from persopredict.evaluation import Evaluation, FoldPredictions, evaluate
 from persopredict.events import EventLog, Moment
-from persopredict.explain import contributions, reasons
+from persopredict.explain import contributions, explained
 from persopredict.features.builders import default_features, windows_within
 from persopredict.features.spec import Feature
 from persopredict.learner import BoosterScorer
 from persopredict.snapshots import rolling_cutoffs, snapshots
 from persopredict.targets import Target, target_from_dict
-from persopredict.times import Duration, instant, local_midnight, zone
-from persopredict.usability import MIN_POSITIVES
-from persopredict.validation import ForwardSplit
+from persopredict.times import Duration, instant, local_midnight
+from persopredict.training import Labelled, Training, embargo, matrix, matured_cutoffs, observed_end, rule_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDS = 5
-_LEAST_TO_TRAIN = 10
-_MOST_CUTOFFS = 26
-_LONGEST_HISTORY = Duration(days=91)
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Snapshots of one target in memory: compact numbers, no events."""
-
-    customer_id: NDArray[Any]
-    cutoff: NDArray[Any]
-    X: NDArray[np.float64]
-    y: NDArray[np.int8]
-
-    @classmethod
-    def of(cls, table: pa.Table, names: Sequence[str], label: str) -> Labelled:
-        """The rows that have a label."""
-        kept = table.filter(table.column(label).is_valid())
-        return cls(
-            kept.column("customer_id").to_numpy(), _datetimes(kept), matrix(kept, names), kept.column(label).to_numpy().astype(np.int8)
-        )
-
-    def at(self, cutoffs: Sequence[datetime]) -> Labelled:
-        """The rows of these cutoffs."""
-        chosen = np.isin(self.cutoff, np.array(cutoffs, dtype=object)) if len(cutoffs) else np.zeros(len(self.y), dtype=bool)
-        return Labelled(self.customer_id[chosen], self.cutoff[chosen], self.X[chosen], self.y[chosen])
-
-    def with_labels(self, table: pa.Table, label: str) -> Labelled:
-        """The same rows with labels as another moment knew them."""
-        other = Labelled.of(table, (), label)
-        known = {(c, t): y for c, t, y in zip(other.customer_id, other.cutoff, other.y, strict=True)}
-        found = [known.get((c, t)) for c, t in zip(self.customer_id, self.cutoff, strict=True)]
-        kept = np.array([y is not None for y in found], dtype=bool)
-        labels = np.array([y for y in found if y is not None], dtype=np.int8)
-        return Labelled(self.customer_id[kept], self.cutoff[kept], self.X[kept], labels)
-
-
-def matrix(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:
-    """The features as one matrix, shape (rows, features), nan where null."""
-    if not names:
-        return np.zeros((table.num_rows, 0))
-    return np.column_stack([table.column(name).to_numpy(zero_copy_only=False) for name in names]).astype(np.float64, copy=False)
-
-
-def _datetimes(table: pa.Table) -> NDArray[Any]:
-    from persopredict.engines.expressions import moment
-
-    micros = table.column("cutoff").cast(pa.int64()).to_numpy()
-    distinct, places = np.unique(micros, return_inverse=True)
-    moments = np.empty(len(distinct), dtype=object)
-    moments[:] = [moment(int(value)) for value in distinct]
-    return moments[places] if len(distinct) else np.empty(0, dtype=object)
+FILES = ("model.txt", "calibrator.json", "specs.json")
 
 
 class Predictor:
@@ -105,8 +59,14 @@ class Predictor:
 
     Attributes after `fit`
     ----------------------
-    features_, cutoffs_, trained_until_, scorer_, calibrator_, evaluation_, folds_ (out-of-time predictions), baseline_, dropped_ (features
-    whose window is longer than the history at the first cutoff), recipe_.
+    features_, cutoffs_, trained_until_, scorer_, calibrator_, evaluation_, folds_ (out-of-time predictions; not kept by `save`), baseline_,
+    dropped_ (features whose window is longer than the history at the first cutoff), rows_ and positives_ (labelled snapshots), recipe_.
+
+    The same log, configuration, platform and versions give the same model to the byte, whatever the number of threads.
+
+    Raises
+    ------
+    SpecificationError : with everything that is wrong about the arguments.
 
     >>> from persopredict.targets import Churn
     >>> Predictor(Churn("purchase", "28d"))
@@ -120,13 +80,21 @@ class Predictor:
         features: Sequence[Feature] | None = None,
         cutoffs: Sequence[Moment] | None = None,
         estimator: Any = None,
-        calibration: str = "auto",
+        calibration: Literal["auto"] | Kind = "auto",
         random_state: int = 0,
     ) -> None:
-        if calibration not in ("auto", "none", "temperature", "platt"):
-            raise SpecificationError(f"calibration is 'auto', 'none', 'temperature' or 'platt', got {calibration!r}")
-        if not isinstance(target, Target):
-            raise SpecificationError(f"a predictor needs a target like Churn('purchase', '28d'), got {target!r}")
+        problems = [] if estimator is None else learner.estimator_problems(estimator)
+        if calibration not in ("auto", *KINDS):
+            remedy = did_you_mean(str(calibration), ("auto", *KINDS))
+            problems.append(Problem("calibration", f"there is no calibration {calibration!r}", remedy=remedy))
+        given: Any = target
+        if not isinstance(given, Target):
+            problems.append(Problem("target", f"{given!r} is not a target", remedy="give one like Churn('purchase', '28d')"))
+        if features is not None and not (features and all(isinstance(feature, Feature) for feature in features)):
+            remedy = "give Features, or leave it out for default_features(events)"
+            problems.append(Problem("features", "features must be Features, at least one", remedy=remedy))
+        if problems:
+            raise SpecificationError("the predictor is described wrongly", problems)
         self.target, self.calibration, self.random_state = target, calibration, random_state
         self.features = None if features is None else tuple(features)
         self.cutoffs = None if cutoffs is None else tuple(cutoffs)
@@ -143,151 +111,45 @@ class Predictor:
         SpecificationError : if features or target don't fit the log.
         """
         end = local_midnight(events.observed[1], events._zone) if until is None else instant(until, events._zone)
-        cutoffs = self._matured(events, end)
+        cutoffs = matured_cutoffs(events, self.target, self.cutoffs, end)
         features, dropped = self._features(events, cutoffs[0], end)
-        names = [feature.name for feature in features]
-        label = f"label_{self.target.name}"
-        table = snapshots(events, cutoffs, features, [self.target], until=end).to_arrow()
-        rows = Labelled.of(table, names, label)
-        self._refuse_too_little(rows, cutoffs)
-        estimator = self.estimator or learner.default_estimator(self.random_state)
-
+        training = Training(events, self.target, features, self._estimator, self.calibration, self.random_state)
+        rows = training.rows(cutoffs, end)
+        folds, choice = training.calibrated(training.tests(rows))
+        rows = rows.labelled()
+        evaluation = evaluate(folds, target=self.target.name, calibration=choice, seed=self.random_state)
+        baseline, scorer = training.rule(rows), training.fit(rows)
+        # A fit that fails leaves what was fitted before as it was.
         self.timezone_, self.trained_until_, self.cutoffs_ = events.timezone, end, tuple(cutoffs)
-        self.features_, self.dropped_ = tuple(features), tuple(dropped)
-        self.recipe_ = self.recipe
-        self._calibrate(self._fold_models(events, rows, estimator, names))
-        self.evaluation_ = evaluate(self.folds_, target=self.target.name, calibration=self._choice, seed=self.random_state)
-        self.baseline_ = self._rule(rows)
-        self.scorer_ = learner.fit(estimator, rows.X, rows.y, names)
-        self.rows_, self.positives_ = len(rows.y), int(rows.y.sum())
+        self.features_, self.dropped_, self.recipe_ = features, dropped, self.recipe
+        self.folds_, self.evaluation_, self.calibrator_ = tuple(folds), evaluation, choice.calibrator
+        self.baseline_, self.scorer_ = baseline, scorer
+        self.rows_, self.positives_ = len(rows.y), rows.positives
         return self
 
     @property
     def recipe(self) -> str:
         """A digest of how the model is made: estimator, target, features and cutoffs asked for, calibration. Equal for equal recipes."""
-        estimator = self.estimator or learner.default_estimator(self.random_state)
         asked = None if self.features is None else [feature.to_dict() for feature in self.features]
         chosen = None if self.cutoffs is None else [str(cutoff) for cutoff in self.cutoffs]
-        return learner.recipe(estimator, self.target.to_dict(), asked, chosen, self.calibration)
+        return learner.recipe(self._estimator, self.target.to_dict(), asked, chosen, self.calibration)
 
     @property
-    def _embargo(self) -> Duration:
-        return Duration(self.target.gap.days + self.target.horizon.days, self.target.gap.hours + self.target.horizon.hours)
+    def _estimator(self) -> Any:
+        return learner.default_estimator(self.random_state) if self.estimator is None else self.estimator
 
-    @property
-    def _step(self) -> Duration:
-        """Between training cutoffs: half the horizon, a day at least, four weeks at most. Halves taught more than whole horizons."""
-        return Duration(days=max(1, min(28, self.target.horizon.approximate.days // 2)))
-
-    def _matured(self, events: EventLog, until: datetime) -> list[datetime]:
-        """The cutoffs whose labels have ended by `until` and within what was observed; raises if there are not two."""
-        observed = events.observed_for(self.target)
-        end = min(until, observed[1])
-        if self.cutoffs is None:
-            third = (end - observed[0] - self._embargo.approximate) / 3
-            history = min(_LONGEST_HISTORY.approximate, max(third, timedelta(0)))
-            cutoffs = rolling_cutoffs(
-                events,
-                every=self._step,
-                horizon=self.target.horizon,
-                gap=self.target.gap,
-                until=end,
-                since=observed[0] + history,
-                limit=_MOST_CUTOFFS,
-            )
-        else:
-            given = sorted({instant(cutoff, events._zone) for cutoff in self.cutoffs})
-            cutoffs = [cutoff for cutoff in given if self._embargo.after(cutoff, events._zone) <= end and cutoff >= observed[0]]
-        if len(cutoffs) < 2:
-            need = 2 * self._embargo.approximate.days
-            text = f"{len(cutoffs)} cutoffs have labels that ended by {end:%Y-%m-%d}, 2 are the least (one to train on, one to test on)"
-            remedy = f"give at least {need + 1} days of events before `until`, or shorten the horizon"
-            raise TooLittleDataError(
-                f"{self.target.name} can't be trained", [Problem("log_too_short", text, count=len(cutoffs), remedy=remedy)]
-            )
-        return cutoffs
-
-    def _features(self, events: EventLog, first: datetime, until: datetime) -> tuple[list[Feature], list[Feature]]:
+    def _features(self, events: EventLog, first: datetime, until: datetime) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
         """The features to compute, and those whose window reaches back before the log at the first cutoff."""
         asked = default_features(events, focus=self.target.event_names, until=until) if self.features is None else list(self.features)
         history = first - events.observed_for(self.target)[0]
-        return windows_within(asked, Duration(hours=int(history / timedelta(hours=1)) + 1))
-
-    def _refuse_too_little(self, rows: Labelled, cutoffs: Sequence[datetime]) -> None:
-        positives, total = int(rows.y.sum()), len(rows.y)
-        problems = []
-        if not total:
-            text = f"no customer is eligible at any of {len(cutoffs)} cutoffs"
-            problems.append(Problem("no_eligible_customers", text, remedy="widen active_within or the cohort"))
-        for code, count, what in (("too_few_positives", positives, "with"), ("too_few_negatives", total - positives, "without")):
-            if total and count < MIN_POSITIVES:
-                text = (
-                    f"{count} of {total:,} labelled snapshots are {what} the outcome, {MIN_POSITIVES} are the least that can be validated"
-                )
-                problems.append(Problem(code, text, count=count, remedy="lengthen the horizon, or wait for more history"))
-        if problems:
-            raise TooLittleDataError(f"{self.target.name} can't be trained", problems)
-
-    def _fold_models(self, events: EventLog, rows: Labelled, estimator: Any, names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """For each test cutoff, the raw scores of a model that knew nothing later."""
-        splitter = ForwardSplit(FOLDS, embargo=self._embargo, timezone=events.timezone)
-        distinct = sorted(set(rows.cutoff))
-        tests: list[tuple[Any, ...]] = []
-        for cutoff in self._test_cutoffs(splitter, distinct):
-            train, test = rows.at(splitter.trains(cutoff, distinct)), rows.at([cutoff])
-            if events.late:
-                # A label that became known after the test cutoff must not teach the model that is tested there.
-                known = snapshots(events, splitter.trains(cutoff, distinct), [], [self.target], until=cutoff).to_arrow()
-                train = train.with_labels(known, f"label_{self.target.name}")
-            if min(int(train.y.sum()), int((1 - train.y).sum())) < _LEAST_TO_TRAIN or not len(test.y):
-                continue
-            scorer = learner.fit(estimator, train.X, train.y, names)
-            columns = self._rule_columns()
-            baselines = {
-                "base_rate": BaseRate.fit(train.y).predict(len(test.y)),
-                "best_rule": self._rule(train).predict(test.X[:, columns]),
-            }
-            tests.append((cutoff, test, scorer.logits(test.X), baselines, len(train.y), int(train.y.sum())))
-        if not tests:
-            text = f"no test cutoff has {_LEAST_TO_TRAIN} customers with and without the outcome to train on before it"
-            remedy = "lengthen the horizon, or wait for more history"
-            raise TooLittleDataError(f"{self.target.name} can't be trained", [Problem("no_test_cutoff", text, remedy=remedy)])
-        return tests
-
-    def _test_cutoffs(self, splitter: ForwardSplit, cutoffs: Sequence[datetime]) -> list[datetime]:
-        """The last test cutoffs, a horizon apart: overlapping labels would count the same events twice and pretend more evidence."""
-        chosen: list[datetime] = []
-        for cutoff in reversed(cutoffs):
-            apart = not chosen or self.target.horizon.before(chosen[-1], zone(self.timezone_)) >= cutoff
-            if apart and len(chosen) < FOLDS and splitter.trains(cutoff, cutoffs):
-                chosen.append(cutoff)
-        return chosen[::-1]
-
-    def _calibrate(self, tests: Sequence[tuple[Any, ...]]) -> None:
-        """Choose the calibration for each test by earlier tests, and for the shipped model by all."""
-        cutoffs = [test[0] for test in tests]
-        splitter = ForwardSplit(embargo=self._embargo, timezone=self.timezone_)
-
-        def usable(number: int) -> list[int]:
-            earlier = set(splitter.trains(cutoffs[number], cutoffs[:number]))
-            return [place for place in range(number) if cutoffs[place] in earlier]
-
-        kinds: Any = ("none", "temperature", "platt") if self.calibration == "auto" else (self.calibration,)
-        scores = [(test[2], test[1].y) for test in tests]
-        forward = choose_forward(scores, kinds, usable)
-        self._choice = choose(scores, kinds, usable)
-        self.calibrator_: Calibrator = self._choice.calibrator
-        self.folds_ = tuple(
-            FoldPredictions(cutoff, rows.customer_id, rows.y, logits, choice.calibrator.apply(logits), baselines, size, positives)
-            for (cutoff, rows, logits, baselines, size, positives), choice in zip(tests, forward, strict=True)
-        )
-
-    def _rule_columns(self) -> list[int]:
-        return [number for number, feature in enumerate(self.features_) if feature.aggregate in ("recency", "count")]
-
-    def _rule(self, rows: Labelled) -> BestRule:
-        columns = self._rule_columns()
-        return BestRule.fit(rows.X[:, columns], [self.features_[number].name for number in columns], rows.y)
+        kept, dropped = windows_within(asked, Duration(hours=int(history / timedelta(hours=1)) + 1))
+        if not kept:
+            remedy = "shorten the windows, leave them out for all time, or give a longer log"
+            text = f"every feature's window is longer than the history at the first cutoff, {first:%Y-%m-%d}"
+            raise TooLittleDataError(
+                f"{self.target.name} can't be trained", [Problem("no_feature", text, count=len(dropped), remedy=remedy)]
+            )
+        return tuple(kept), tuple(dropped)
 
     # Predicting ----------------------------------------------------------------------------------------------------------------------
 
@@ -315,24 +177,21 @@ class Predictor:
 
         from persopredict.attributes import attributes
 
+        self._fitted()
         plan = snapshots(events, [as_of], self.features_, [self.target])
         table = plan.to_arrow()
         X = matrix(table, [feature.name for feature in self.features_])
-        scored = pd.DataFrame({"customer_id": table.column("customer_id").to_pandas(), "probability": self.probability(X)})
-        scored["reasons"] = self._reasons(X)
-        scored["not_scored_reason"] = None
         everyone = plan.population()
         reason = everyone.column(f"reason_{self.target.name}")
-        others = everyone.filter(reason.is_valid())
-        unscored = pd.DataFrame(
-            {
-                "customer_id": others.column("customer_id").to_pandas(),
-                "not_scored_reason": others.column(f"reason_{self.target.name}").to_pandas(),
-            }
-        )
-        frame = pd.concat([scored, unscored], ignore_index=True).sort_values("customer_id", kind="stable", ignore_index=True)
+        others, why = everyone.filter(reason.is_valid()).column("customer_id").to_pylist(), reason.drop_null().to_pylist()
+        frame = pd.DataFrame({"customer_id": [*table.column("customer_id").to_pylist(), *others]})
+        frame["probability"] = np.append(self.probability(X), np.full(len(others), np.nan))
+        # Columns of objects: where nobody is scored, or everybody, nulls alone would be taken for numbers.
+        frame["reasons"] = pd.Series([*self._reasons(X), *([None] * len(others))], dtype=object)
+        frame["not_scored_reason"] = pd.Series([*([None] * len(X)), *why], dtype=object)
+        frame = frame.sort_values("customer_id", kind="stable", ignore_index=True)
         frame["model_kind"] = self.scorer_.kind + ("/in_sample" if in_sample else "")
-        lasting = self._embargo
+        lasting = embargo(self.target)
         return attributes(frame, self.target.name, as_of, horizon=lasting, timezone=events.timezone, model_version=model_version)
 
     def probability(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -343,7 +202,7 @@ class Predictor:
     def _reasons(self, X: NDArray[np.float64]) -> list[Any]:
         if not isinstance(self.scorer_, BoosterScorer):
             return [[] for _ in range(len(X))]
-        return reasons(contributions(self.scorer_.booster, X), X, self.features_)
+        return explained(self.scorer_.booster, X, self.features_)
 
     def evaluate(self, events: EventLog, cutoffs: Sequence[Moment] | None = None, *, in_sample: bool = False) -> Evaluation:
         """The fitted model, as it is, on cutoffs whose labels have matured since (default: every such cutoff from `trained_until_` on).
@@ -352,68 +211,74 @@ class Predictor:
         """
         self._fitted()
         if cutoffs is None:
-            end = min(local_midnight(events.observed[1], events._zone), events.observed_for(self.target)[1])
             rolled = rolling_cutoffs(
                 events,
-                every=max(self.target.horizon, Duration(days=1), key=lambda d: d.approximate),
+                every=max(self.target.horizon, Duration(days=1), key=lambda duration: duration.approximate),
                 horizon=self.target.horizon,
                 gap=self.target.gap,
-                until=end,
+                until=observed_end(events, self.target),
             )
             moments = [cutoff for cutoff in rolled if cutoff >= self.trained_until_]
         else:
             moments = sorted({self._moment(events, cutoff, in_sample) for cutoff in cutoffs})
         folds = self.test(events, moments)
         if not folds:
-            problem = Problem(
-                "no_matured_labels", "no cutoff after the training has labels that have ended", remedy="wait for the horizon to pass"
-            )
+            text = "no cutoff after the training has labels that have ended"
+            problem = Problem("no_matured_labels", text, count=len(moments), remedy="wait for the horizon to pass")
             raise TooLittleDataError(f"{self.target.name} can't be evaluated", [problem])
-        return evaluate(folds, target=self.target.name, seed=self.random_state)
+        seen = any(cutoff < self.trained_until_ for cutoff in moments)
+        return evaluate(folds, target=self.target.name + (" (in sample)" if seen else ""), seed=self.random_state)
 
     def test(self, events: EventLog, cutoffs: Sequence[datetime]) -> list[FoldPredictions]:
-        """Predictions of the fitted model at cutoffs, beside the labels that have matured."""
+        """Predictions of the fitted model at cutoffs, beside the labels that have matured; the cutoffs without any are left out."""
         self._fitted()
         if not cutoffs:
             return []
-        names = [feature.name for feature in self.features_]
         table = snapshots(events, cutoffs, self.features_, [self.target]).to_arrow()
-        rows = Labelled.of(table, names, f"label_{self.target.name}")
-        found = []
-        for cutoff in sorted(set(rows.cutoff)):
-            part = rows.at([cutoff])
-            logits = self.scorer_.logits(part.X)
-            baselines = {
-                "base_rate": np.full(len(part.y), self.positives_ / self.rows_),
-                "best_rule": self.baseline_.predict(part.X[:, self._rule_columns()]),
-            }
-            found.append(
-                FoldPredictions(
-                    cutoff, part.customer_id, part.y, logits, self.calibrator_.apply(logits), baselines, self.rows_, self.positives_
-                )
-            )
-        return found
+        rows = Labelled.of(table, [feature.name for feature in self.features_], self.target).labelled()
+        return [self._tested(cutoff, rows.at([cutoff])) for cutoff in rows.cutoffs]
+
+    def _tested(self, cutoff: datetime, rows: Labelled) -> FoldPredictions:
+        logits = self.scorer_.logits(rows.X)
+        baselines = {
+            "base_rate": np.full(len(rows.y), self.positives_ / self.rows_),
+            "best_rule": self.baseline_.predict(rows.X[:, rule_columns(self.features_)]),
+        }
+        probability = self.calibrator_.apply(logits)
+        return FoldPredictions(cutoff, rows.customer_id, rows.y, logits, probability, baselines, self.rows_, self.positives_)
 
     def explain(self, events: EventLog, customer_id: str, as_of: Moment | None = None) -> pd.DataFrame:
-        """One customer's story: every feature with its value and contribution (log-odds), strongest first.
+        """One customer's story: every feature with its value and contribution, strongest first.
 
-        Raises `SpecificationError` if the customer is not eligible at `as_of`, or if the learner is not LightGBM.
+        Returns
+        -------
+        pandas frame with feature, label, value (nan where unknown) and contribution, in log-odds before calibration. With the model's base
+        value, which is ``frame.attrs["base"]``, the contributions add up to the raw score.
+
+        Raises
+        ------
+        SpecificationError : if the customer is not eligible at `as_of` (default the end of what was observed), or the learner not LightGBM.
         """
         import pandas as pd
 
-        self._fitted()
-        if not isinstance(self.scorer_, BoosterScorer):
-            raise SpecificationError(f"reasons need trees; the learner is {self.scorer_.kind}")
+        booster = self.booster_
         moment = events.observed[1] if as_of is None else instant(as_of, events._zone)
-        table = snapshots(events, [moment], self.features_, [self.target]).to_arrow()
-        chosen = table.filter(pa.compute.equal(table.column("customer_id"), str(customer_id)))
+        plan = snapshots(events, [moment], self.features_, [self.target])
+        table = plan.to_arrow()
+        chosen = table.filter(pc.equal(table.column("customer_id"), str(customer_id)))
         if not chosen.num_rows:
-            raise SpecificationError(f"the customer is not eligible for {self.target.name} at {moment:%Y-%m-%d}")
+            known = plan.population()
+            found = known.filter(pc.equal(known.column("customer_id"), str(customer_id))).column(f"reason_{self.target.name}").to_pylist()
+            raise SpecificationError(
+                f"the customer is not asked for {self.target.name} at {moment:%Y-%m-%d}: {(found or ['no_history'])[0]}"
+            )
         X = matrix(chosen, [feature.name for feature in self.features_])
-        values = contributions(self.scorer_.booster, X)[0]
+        values = contributions(booster, X)[0]
         frame = pd.DataFrame({"feature": [f.name for f in self.features_], "label": [f.label for f in self.features_], "value": X[0]})
         frame["contribution"] = values[: len(frame)]
-        return frame.sort_values("contribution", key=abs, ascending=False, kind="stable", ignore_index=True)
+        frame = frame.sort_values("contribution", key=abs, ascending=False, kind="stable", ignore_index=True)
+        frame.attrs["base"] = float(values[-1])
+        return frame
 
     @property
     def booster_(self) -> Any:
@@ -436,8 +301,8 @@ class Predictor:
         moment = events.observed[1] if as_of is None else instant(as_of, events._zone)
         if moment < self.trained_until_ and not in_sample:
             raise InSampleError(
-                f"{moment:%Y-%m-%d} lies before {self.trained_until_:%Y-%m-%d}, until when {self.target.name} was trained: it has seen the answer; "
-                "take a later time, fit with an earlier `until`, or pass in_sample=True"
+                f"{moment:%Y-%m-%d} lies before {self.trained_until_:%Y-%m-%d}, until when {self.target.name} was trained: "
+                "it has seen the answer; take a later time, fit with an earlier `until`, or pass in_sample=True"
             )
         return moment
 
@@ -455,7 +320,7 @@ class Predictor:
         return {
             "target": self.target.to_dict(),
             "features": [feature.to_dict() for feature in self.features_],
-            "dropped": [feature.name for feature in self.dropped_],
+            "dropped": [feature.to_dict() for feature in self.dropped_],
             "cutoffs": [cutoff.isoformat() for cutoff in self.cutoffs_],
             "trained_until": self.trained_until_.isoformat(),
             "rows": self.rows_,
@@ -484,25 +349,47 @@ class Predictor:
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
-        """The predictor that `save` wrote; it predicts, but its estimator for refitting is the default.
+        """The predictor that `save` wrote. It predicts; to fit again, make one with the features and the estimator of the first.
 
-        Raises `SpecificationError` if a file is missing or does not fit.
+        Raises `SpecificationError` naming every file that is missing, can't be read, or belongs to another model.
         """
         path = Path(folder)
-        missing = [name for name in ("model.txt", "calibrator.json", "specs.json") if not (path / name).is_file()]
-        if missing:
+        texts = {name: (path / name).read_bytes() for name in FILES if (path / name).is_file()}
+        if missing := [name for name in FILES if name not in texts]:
             raise SpecificationError(f"no predictor in {path}: {', '.join(missing)} missing")
-        specs = json.loads((path / "specs.json").read_text("utf-8"))
+        problems: list[Problem] = []
+
+        def read(name: str, how: Callable[[str], Any]) -> Any:
+            try:
+                return how(texts[name].decode("utf-8"))
+            except (ValueError, KeyError, TypeError, AttributeError, PersopredictError) as error:
+                text = f"{type(error).__name__}: {error}"
+                remedy = "save the predictor again, or take the files from where they were made"
+                problems.append(Problem("unreadable_file", "the file can't be read", example=text, remedy=remedy, source=name))
+
+        calibrator = read("calibrator.json", lambda text: Calibrator.from_dict(json.loads(text)))
+        scorer = read("model.txt", BoosterScorer.from_text)
+        found = read("specs.json", lambda text: cls._from_specs(json.loads(text)))
+        if scorer and found and scorer.names != [feature.name for feature in found.features_]:
+            remedy = "take all three files from one place"
+            problems.append(Problem("other_model", "model.txt and specs.json are of different models", remedy=remedy))
+        if problems:
+            raise SpecificationError(f"the predictor in {path} can't be read", problems)
+        found.calibrator_, found.scorer_ = calibrator, scorer
+        whole: Predictor = found
+        return whole
+
+    @classmethod
+    def _from_specs(cls, specs: Mapping[str, Any]) -> Predictor:
+        """All but trees and calibrator."""
         found = cls(target_from_dict(specs["target"]), calibration=specs["calibration"], random_state=specs["random_state"])
         found.features_ = tuple(Feature.from_dict(values) for values in specs["features"])
-        found.dropped_ = ()
+        found.dropped_ = tuple(Feature.from_dict(values) for values in specs.get("dropped", ()))
         found.cutoffs_ = tuple(instant(text) for text in specs["cutoffs"])
         found.trained_until_, found.timezone_ = instant(specs["trained_until"]), specs["timezone"]
         found.rows_, found.positives_ = specs["rows"], specs["positives"]
         found.recipe_, found.baseline_ = specs["recipe"], BestRule.from_dict(specs["baseline"])
         found.evaluation_ = Evaluation.from_dict(specs["evaluation"])
-        found.calibrator_ = Calibrator.from_dict(json.loads((path / "calibrator.json").read_text("utf-8")))
-        found.scorer_ = BoosterScorer.from_text((path / "model.txt").read_text("utf-8"))
         return found
 
     def __repr__(self) -> str:

@@ -197,8 +197,8 @@ class Snapshots:
         dialect = self.events.engine.dialect
         return "\n\n".join(f"-- {step.name}\n{step.sql(dialect)};" for step in self.steps())
 
-    def _run(self) -> Step:
-        """Run every step but the last, which is returned unread."""
+    def _run(self) -> tuple[Step, list[str]]:
+        """Run every step but the last, which is returned unread, with the tables that it reads."""
         engine = self.events.engine
         self.events.prepare()
         engine.load("cutoffs", self.bounds())
@@ -207,12 +207,15 @@ class Snapshots:
             engine.create(step)
             for name in step.drops:
                 engine.drop(name)
-        return last
+        return last, [step.name for step in before]
 
     def batches(self, size: int = 65_536) -> Iterator[pa.RecordBatch]:
         """Arrow batches of at most `size` rows."""
-        for batch in self.events.engine.batches(self._run(), size):
+        last, read = self._run()
+        for batch in self.events.engine.batches(last, size):
             yield batch.set_column(1, "cutoff", batch.column("cutoff_us").cast(_INSTANT))
+        for name in read:
+            self.events.engine.drop(name)
 
     def to_arrow(self) -> pa.Table:
         """One Arrow table."""

@@ -136,9 +136,9 @@ def test_names_first_known_at_the_cutoff_or_later_are_no_features_at_it():
 
 
 def test_labels_are_words_for_people():
-    assert Feature("recency", where="event = 'purchase'", fallback=None).label == "days since the last of purchase events"
-    assert Feature("distinct", "day", window="28d", fallback=0).label == "distinct active days in events, last 28 days"
-    assert Feature("ratio", ("value", "order_id"), window="36h", fallback=0).label == "value per order of events, last 36 hours"
+    assert Feature("recency", where="event = 'purchase'", fallback=None).label == "days since the last purchase event"
+    assert Feature("distinct", "day", window="28d", fallback=0).label == "active days, last 28 days"
+    assert Feature("ratio", ("value", "order_id"), window="36h", fallback=0).label == "value per order, last 36 hours"
     assert all(feature.label and "{" not in feature.label for feature in default_features(reference_log()))
 
 

@@ -194,16 +194,18 @@ _LABELS = {
     "min": "smallest {column} of {events}",
     "max": "largest {column} of {events}",
     "std": "spread of {column} of {events}",
-    "distinct": "distinct {column} in {events}",
+    "distinct": "{entries}{of_events}",
     "share": "share of {events}",
-    "ratio": "{column} of {events}",
-    "trend": "recent half against earlier half, {column} of {events}",
-    "recency": "days since the last of {events}",
-    "tenure": "days since the first of {events}",
+    "ratio": "{column}{of_events}",
+    "trend": "{column} of {events}: recent half against earlier half",
+    "recency": "days since the last {event}",
+    "tenure": "days since the first {event}",
     "gap_mean": "usual days between {events}",
     "gap_std": "spread of the days between {events}",
-    "overdue": "days since the last of {events}, against the usual gap",
+    "overdue": "days since the last {event}, against the usual gap",
 }
+#: What distinct values of a column are called; others are "different <column>s".
+_ENTRIES = {"day": "active days", "order_id": "orders"}
 
 
 def derived_label(feature: Feature) -> str:
@@ -211,16 +213,32 @@ def derived_label(feature: Feature) -> str:
 
     >>> Feature("count", where="event = 'purchase'", window="28d", fallback=0).label
     'number of purchase events, last 28 days'
+    >>> Feature("distinct", "item_id", fallback=0).label, Feature("recency", fallback=None).label
+    ('different items', 'days since the last event')
     """
-    named = conditions.literals(feature.where, "event")
+    named = sorted(name.replace("_", " ") for name in conditions.literals(feature.where, "event"))
     only_event = feature.where is not None and conditions.columns(feature.where) == {"event"}
-    otherwise = f"events with {feature.where}" if feature.where else "events"
-    events = f"{' and '.join(sorted(named))} events" if only_event and named else otherwise
-    column = " per ".join(name.replace("_id", "").replace("_", " ") for name in feature.columns)
-    text = _LABELS[feature.aggregate].format(events=events, column="active days" if column == "day" else column or "count")
+    if only_event and named:
+        event, events = f"{' or '.join(named)} event", f"{' and '.join(named)} events"
+    else:
+        event, events = (f"{noun} with {feature.where}" if feature.where else noun for noun in ("event", "events"))
+    words = [name.removesuffix("_id").replace("_", " ") for name in feature.columns]
+    text = _LABELS[feature.aggregate].format(
+        event=event,
+        events=events,
+        of_events=f" of {events}" if feature.where else "",
+        column=" per ".join(words) or "number",
+        entries=_ENTRIES.get(feature.columns[0], f"different {_plural(words[0])}") if words else "",
+    )
     if feature.window is None:
         return text
     return f"{text}, last {feature.window.days} days" if not feature.window.hours else f"{text}, last {feature.window.hours} hours"
+
+
+def _plural(word: str) -> str:
+    if word.endswith("y") and not word.endswith(("ay", "ey", "oy", "uy")):
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s"
 
 
 def check_features(features: Sequence[Feature], available: Sequence[str], numeric: Sequence[str]) -> list[Problem]:

@@ -1,0 +1,325 @@
+"""The documentation is true: its examples run and print what it shows, its tables are the code's, its links lead somewhere.
+
+`python -m tests.test_docs` writes generated tables and printed outputs anew.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import importlib
+import io
+import os
+import re
+import runpy
+import shlex
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from persopredict import errors, sections
+from persopredict.attributes import COLUMNS, NOT_SCORED_REASONS
+from persopredict.cli import app
+from persopredict.config import load
+from persopredict.features.spec import AGGREGATES
+from persopredict.sources import UNUSABLE
+from persopredict.warehouse_tables import QUARANTINE, RUNS, TABLES
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARKED = re.compile(r"<!-- generated: ([\w.]+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A block of Python, and the output that the page shows for it, None if it shows none."""
+
+    code: str
+    line: int
+    output: str | None
+    place: tuple[int, int]
+
+
+def examples(text: str) -> list[Example]:
+    """The page's Python blocks; a ``text`` block that follows at once is the output."""
+    found, fences = [], list(FENCE.finditer(text))
+    for place, fence in enumerate(fences):
+        following = fences[place + 1] if place + 1 < len(fences) else None
+        if fence[1] != "python":
+            continue
+        shown = following is not None and following[1] == "text" and not text[fence.end() : following.start()].strip()
+        output, span = (following[2], following.span(2)) if shown and following else (None, (0, 0))
+        found.append(Example(fence[2], text[: fence.start()].count("\n") + 1, output, span))
+    return found
+
+
+def run(page: Path) -> Iterator[tuple[Example, str]]:
+    """Run the page's examples in one namespace, in the current folder; each with what it printed."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for example in examples(page.read_text(encoding="utf-8")):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * example.line + example.code, named(page), "exec"), namespace)
+        yield example, "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
+
+
+def words(text: str) -> str:
+    """The text without its numbers and spacing: other versions of LightGBM and other processors may round otherwise."""
+    return re.sub(r"[\s\-–]+", " ", re.sub(r"-?\d[\d,.:]*%?", "#", text)).strip()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page.read_text(encoding="utf-8"))], ids=named)
+def test_the_examples_run_and_print_what_the_page_shows(page, folder):
+    ran = 0
+    for example, printed in run(page):
+        ran += 1
+        if example.output is None:
+            assert not printed, f"{named(page)}:{example.line} prints, and the page does not show what"
+        else:
+            assert words(printed) == words(example.output), f"{named(page)}:{example.line}"
+    assert ran
+
+
+# Tables that are generated ---------------------------------------------------------------------------------------------------------------
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def section_table(model: type[sections.Section]) -> str:
+    """Key, default and what is allowed, of one table of the TOML."""
+    rows = []
+    for key, field in model.model_fields.items():
+        default = "required" if field.is_required() else "–" if field.default in (None, {}) else f"`{shown(field.default)}`"
+        rows.append((f"`{key}`", default, field.description or ""))
+    return table(("key", "default", "allowed"), rows)
+
+
+def shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def aggregates() -> str:
+    def columns(numbers: tuple[int, ...]) -> str:
+        return " or ".join(map(str, numbers))
+
+    rows = [(f"`{name}`", columns(entry.columns), "yes" if entry.numeric else "no", entry.meaning) for name, entry in AGGREGATES.items()]
+    return table(("aggregate", "columns", "numbers only", "value"), rows)
+
+
+def quarantine() -> str:
+    return table(("code", "why", "what to do"), [(f"`{code}`", why, remedy) for code, (why, remedy) in UNUSABLE.items()])
+
+
+def commands() -> str:
+    """Every command with its options, from the command line itself."""
+    rows = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        given = ["/".join(f"`{opt}`" for opt in parameter.opts) for parameter in command.params if parameter.name != "help"]
+        rows.append((f"`{name}`", command.get_short_help_str(200), ", ".join(given)))
+    return table(("command", "what it does", "options"), rows)
+
+
+def exit_codes() -> str:
+    from persopredict.cli import _EPILOG
+
+    text = _EPILOG.removeprefix("Exit codes: ").rstrip(".")
+    return table(("code", "meaning"), [(code, meaning) for code, _, meaning in (entry.partition(" ") for entry in text.split("; "))])
+
+
+SECTIONS = {
+    "project": sections.Project,
+    "source": sections.Source,
+    "events": sections.Events,
+    "events.columns": sections.Columns,
+    "targets.conversion": sections.Conversion,
+    "targets.churn": sections.Churn,
+    "targets.cancellation": sections.Cancellation,
+    "targets.lightgbm": sections.LightGBM,
+    "tracking": sections.Tracking,
+    "job": sections.JobSettings,
+    "warehouse": sections.WarehouseSettings,
+}
+GENERATED: dict[str, Callable[[], str]] = {
+    "aggregates": aggregates,
+    "quarantine": quarantine,
+    "commands": commands,
+    "exit_codes": exit_codes,
+    **{f"toml.{name}": (lambda model=model: section_table(model)) for name, model in SECTIONS.items()},
+}
+
+
+def marked() -> dict[str, str]:
+    return {name: content for page in PAGES for name, content in MARKED.findall(page.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_table_is_the_codes(name):
+    assert marked()[name].strip() == GENERATED[name]().strip(), "write it anew: python -m tests.test_docs"
+
+
+def test_no_marked_table_is_unknown():
+    assert set(marked()) == set(GENERATED)
+
+
+# Tables that are written, whose first columns the code knows ----------------------------------------------------------------------------
+
+
+def rows_under(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, backticks taken off."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert f"\n{heading}\n" in text, f"{page} has no {heading!r}"
+    lines = text.split(f"\n{heading}\n", 1)[1].split("\n#", 1)[0].splitlines()
+    return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")][2:]
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"),
+    [("## `predictive_attributes`", COLUMNS), ("## `runs`", TABLES[RUNS]), ("## `quarantine`", TABLES[QUARANTINE])],
+)
+def test_the_warehouses_columns_are_the_codes(heading, columns):
+    kinds = {name: "list of structs" if kind.startswith("STRUCT") else kind for name, kind in columns.items()}
+    assert {row[0]: row[1] for row in rows_under("attributes.md", heading)} == kinds
+    assert [row[0] for row in rows_under("attributes.md", heading)] == list(columns)
+
+
+def test_the_reasons_for_no_score_are_the_codes():
+    assert [row[0] for row in rows_under("attributes.md", "### Why a customer has no score")] == list(NOT_SCORED_REASONS)
+
+
+def codes_in(*modules: str) -> set[str]:
+    found: set[str] = set()
+    for module in modules:
+        source = Path(importlib.import_module(f"persopredict.{module}").__file__ or "").read_text(encoding="utf-8")
+        found |= set(re.findall(r'\bProblem\(\s*"([a-z_]+)"', source))
+    return found
+
+
+def test_the_usability_codes_are_the_codes():
+    written = [row[0] for row in rows_under("data-model.md", "### What a check can find")]
+    assert len(written) == len(set(written))
+    assert set(written) - {"negative_quantity", "negative_value", "missing_column", "mistyped_column"} == codes_in("usability")
+
+
+def test_the_errors_table_names_every_public_error_with_its_exit_code():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PersopredictError)]
+    written = {row[0]: int(row[1]) for row in rows_under("command-line.md", "## Errors")}
+    assert written == {kind.__name__: kind.exit_code for kind in kinds if kind is not errors.PersopredictError}
+
+
+def test_the_rooms_are_the_import_linters_layers_from_upstream_down():
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    layers = contract["importlinter:contract:flow"]["layers"].split("\n")
+    expected = [sorted(name.strip() for name in layer.split("|")) for layer in layers if layer.strip()][::-1]
+    written = [sorted(re.findall(r"`?([\w.]+)`?", row[0].replace("`", ""))) for row in rows_under("architecture.md", "## Rooms")]
+    assert written == expected
+
+
+# Links, files, shell ----------------------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_inside_the_project_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        path, _, anchor = target.partition("#")
+        if "://" in path or path.startswith("mailto:"):
+            continue
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.exists(), f"{named(page)}: {target}"
+        assert not anchor or anchor in anchors(aim), f"{named(page)}: {target}"
+
+
+def test_the_commands_that_the_pages_show_exist():
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    seen = 0
+    for page in PAGES:
+        for kind, block in FENCE.findall(page.read_text(encoding="utf-8")):
+            for line in block.splitlines() if kind == "shell" else ():
+                parts = shlex.split(line, comments=True)
+                if parts[:1] == ["persopredict"] and not parts[1].startswith("-"):
+                    seen += 1
+                    options = {option for parameter in known[parts[1]].params for option in parameter.opts} | {"--help"}
+                    assert {part for part in parts[2:] if part.startswith("-")} <= options, f"{named(page)}: {line}"
+                elif parts[:1] == ["make"]:
+                    seen += 1
+                    assert {part for part in parts[1:] if "=" not in part} <= targets, f"{named(page)}: {line}"
+    assert seen > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_shown_configuration_is_a_right_one(page, tmp_path):
+    for kind, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if kind != "toml":
+            continue
+        tomllib.loads(block)
+        if "[warehouse]" in block:
+            file = tmp_path / "persopredict.toml"
+            file.write_text(block, encoding="utf-8")
+            assert load(file).predictors()
+
+
+def test_the_example_configuration_is_a_right_one():
+    config = load(ROOT / "examples" / "persopredict.toml")
+    assert [predictor.target.name for predictor in config.predictors()] == list(config.targets)
+
+
+def test_the_example_script_runs_twice_to_the_same_rows(folder, monkeypatch, capsys):
+    printed = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["nightly.py", str(folder / "shop")])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "examples" / "nightly.py"), run_name="__main__")
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert "new champion" in printed[0]
+    assert "new champion" not in printed[1]
+    rows = [text.split("Likeliest to leave")[1] for text in printed]
+    assert rows[0] == rows[1]
+
+
+def main() -> None:
+    """Write generated tables and printed outputs into the pages."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        text = MARKED.sub(lambda found: f"<!-- generated: {found[1]} -->\n{GENERATED[found[1]]()}<!-- end -->\n", text)
+        page.write_text(text, encoding="utf-8")
+        here = Path.cwd()
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            try:
+                for example, printed in reversed(list(run(page))):
+                    if example.output is not None:
+                        text = text[: example.place[0]] + printed + text[example.place[1] :]
+            finally:
+                os.chdir(here)
+        page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from persopredict.events import EventLog
 from persopredict.predictor import Predictor
 from persopredict.times import instant, zone
 
+_HEAD = f"{'cutoff':<12}{'rows':>6}{'rate':>7}{'AUC':>8}{'rule':>7}{'log-loss':>10}{'rule':>8}{'base':>8}{'ECE':>8}  calibration  seconds"
 CUTOFFS = ("2017-10-08", "2017-11-05", "2017-12-03")
 
 
@@ -68,20 +69,20 @@ def table(judged: list[Judged]) -> str:
     for target in dict.fromkeys(one.target for one in judged):
         mine = [one for one in judged if one.target == target]
         lines.append(f"\n{target}")
-        lines.append(
-            f"{'cutoff':<12}{'rows':>6}{'rate':>7}  {'AUC':>6} {'rule':>6}  {'log-loss':>8} {'rule':>7} {'base':>7}  {'ECE':>6}  calibration  seconds"
-        )
-        for one in mine:
-            fold, rule, base = one.fold, one.fold.baselines["best_rule"], one.fold.baselines["base_rate"]
-            lines.append(
-                f"{one.cutoff:%Y-%m-%d}  {len(fold.y):>6,}{fold.y.mean():>7.1%}  {metrics.auc(fold.y, fold.probability):>6.3f} {metrics.auc(fold.y, rule):>6.3f}  "
-                f"{metrics.log_loss(fold.y, fold.probability):>8.4f} {metrics.log_loss(fold.y, rule):>7.4f} {metrics.log_loss(fold.y, base):>7.4f}  "
-                f"{metrics.ece(fold.y, fold.probability):>6.4f}  {one.calibration:<11}  {one.seconds:>7.1f}"
-            )
+        lines.append(_HEAD)
+        lines += [_line(one) for one in mine]
         mean = np.mean([metrics.auc(one.fold.y, one.fold.probability) for one in mine])
         ece, chance = pooled_ece(mine)
         lines.append(f"mean AUC {mean:.3f}; pooled ECE {ece:.4f} (a perfect model stays below {chance:.4f} in 95% of draws)")
     return "\n".join(lines)
+
+
+def _line(one: Judged) -> str:
+    y, p, rule, base = one.fold.y, one.fold.probability, one.fold.baselines["best_rule"], one.fold.baselines["base_rate"]
+    losses = f"{metrics.log_loss(y, p):>10.4f}{metrics.log_loss(y, rule):>8.4f}{metrics.log_loss(y, base):>8.4f}"
+    ranks = f"{metrics.auc(y, p):>8.3f}{metrics.auc(y, rule):>7.3f}"
+    first, last = f"{one.cutoff:%Y-%m-%d}  {len(y):>6,}{y.mean():>7.1%}", f"  {one.calibration:<11}{one.seconds:>9.1f}"
+    return f"{first}{ranks}{losses}{metrics.ece(y, p):>8.4f}{last}"
 
 
 def main() -> int:

@@ -203,7 +203,7 @@ class Training:
             problems.append(Problem("no_eligible_customers", text, remedy="widen active_within or the cohort"))
         for code, count, what in (("too_few_positives", positives, "with"), ("too_few_negatives", total - positives, "without")):
             if total and count < MIN_POSITIVES:
-                text = f"{count} of {total:,} snapshots are {what} the outcome, {MIN_POSITIVES} are the least that can be validated"
+                text = f"{count} of {total:,} labelled snapshots are {what} the outcome, {MIN_POSITIVES} are the least to validate"
                 problems.append(Problem(code, text, count=count, remedy="lengthen the horizon, or wait for more history"))
         if problems:
             raise _too_little(self.target, problems)

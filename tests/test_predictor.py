@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import timedelta
 
@@ -140,11 +141,9 @@ def test_without_a_declared_end_cutoffs_lie_on_midnights():
 
 @pytest.fixture(scope="module")
 def fits():
-    """(target, predictor, for each call of the learner its number of rows) of targets whose labels overlap and have gaps."""
-    found = []
-    for target in (made.CHURN, Conversion("conversion", "28d", gap="7d"), Conversion("conversion", "7d")):
-        found.append((target, made.predictor(target).fit(made.events(), END)))
-    return found
+    """(target, predictor) of targets whose labels overlap and have gaps."""
+    targets = (made.CHURN, Conversion("conversion", "28d", gap="7d"), Conversion("conversion", "7d"))
+    return [(target, made.predictor(target).fit(made.events(), END)) for target in targets]
 
 
 def test_test_cutoffs_lie_a_horizon_apart_and_end_with_the_last(fits):
@@ -152,7 +151,7 @@ def test_test_cutoffs_lie_a_horizon_apart_and_end_with_the_last(fits):
         tests = [fold.cutoff for fold in fitted.folds_]
         assert tests[-1] == fitted.cutoffs_[-1]
         assert len(tests) > 2
-        assert all(later - earlier >= target.horizon.approximate for earlier, later in zip(tests, tests[1:], strict=False))
+        assert all(later - earlier >= target.horizon.approximate for earlier, later in itertools.pairwise(tests))
 
 
 def test_cutoffs_overlap_but_every_label_ends_by_until(fits):

@@ -41,7 +41,9 @@ class DuckDBEngine(Engine):
         self._files: dict[str, Files] = {}
         self.read_naive_times_in("UTC")
         # A progress bar printed by the engine would end up in notebooks and job logs; ours is drawn by the job.
-        self._connection.execute("SET enable_progress_bar = false")
+        # In a notebook without widgets it is off already, and DuckDB refuses even to be told so.
+        if self._connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
+            self._connection.execute("SET enable_progress_bar = false")
 
     def describe(self, source: Any, *, link: Any = None, name: str) -> dict[str, str]:
         """Make a path, glob, frame, relation, table or query readable as `name`; see `EventLog` for the kinds.

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST = 60
 #: What a path of the machine that ran it would begin with.
-LOCAL = re.compile(r"(/home/|/Users/|/root/|/tmp/|/work/|/private/|[A-Z]:\\\\)")
+LOCAL = re.compile(r"(/home/|/Users/|/root/|/tmp/|/private/|[A-Z]:\\\\)")
 
 
 def execute(path: Path, folder: Path) -> Any:

@@ -116,7 +116,7 @@ def test_a_fold_knows_late_rows_only_from_when_they_were_known(late):
 
     cutoff = END - timedelta(days=84)
     known_later = pl.col("known_at") >= cutoff
-    moved = late.with_columns(known_at=pl.when(known_later).then(pl.col("known_at") + 20 * DAY).otherwise(pl.col("known_at")))
+    moved = late.with_columns(known_at=pl.when(known_later).then(pl.col("known_at") + 400 * DAY).otherwise(pl.col("known_at")))
     one, other = fold_at(late, cutoff), fold_at(moved, cutoff)
     assert (one.y != other.y).any()
     np.testing.assert_array_equal(one.logit, other.logit)

@@ -50,6 +50,8 @@ from persopredict.warehouse_tables import (
     ledger,
     read,
     rebuild_wide,
+    remember,
+    remembered,
     transaction,
 )
 
@@ -73,7 +75,7 @@ class Warehouse:
         (absolute). The file is made by the first publish. One warehouse per folder: the Parquet copy has a fixed name.
     wait : float, default 60
         Seconds to wait for another process that holds the file.
-    timezone : str, default "UTC"
+    timezone : str, default the log's whose job published last, else UTC
         Where naive instants, such as ``as_of="2017-12-03"``, are read.
     now : callable, optional
         The clock for runs that bring no ``scored_at`` of their own.
@@ -93,11 +95,11 @@ class Warehouse:
         url: str | Path,
         *,
         wait: float = 60.0,
-        timezone: str = "UTC",
+        timezone: str | None = None,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self.path = _path(url)
-        self.wait, self.timezone = wait, zone(timezone)
+        self.wait, self.timezone = wait, None if timezone is None else zone(timezone)
         self._now = now or (lambda: datetime.now(UTC))
 
     def __repr__(self) -> str:
@@ -147,6 +149,8 @@ class Warehouse:
             missing = set(TABLES) - check_tables(connection, self.path)
             with transaction(connection):
                 create_tables(connection, missing)
+                if self.timezone is not None:
+                    remember(connection, "timezone", self.timezone.key)
                 for line in lines:
                     delete(connection, (ATTRIBUTES, RUNS), target=line["target"], as_of=line["as_of"])
                 for frame in frames:
@@ -194,7 +198,7 @@ class Warehouse:
         Raises `SpecificationError` for a target or an as_of that is not there, naming those that are.
         """
         with self._reading() as connection:
-            moment = self._moment(ledger(connection), target, as_of)
+            moment = self._moment(connection, target, as_of)
             query = exp.select(*map(column, COLUMNS)).from_(ATTRIBUTES).where(is_("target"), is_("as_of"))
             ordered = query.order_by(*(ascending(name) for name in ORDERS[ATTRIBUTES]))
             return to_frame(read(connection, "attributes", ordered, {"target": target, "as_of": moment}).cast(SCHEMA))
@@ -206,8 +210,7 @@ class Warehouse:
         null unless both are scored), ``band_a, band_b``.
         """
         with self._reading() as connection:
-            runs = ledger(connection)
-            moments = {side: self._moment(runs, target, when) for side, when in (("a", a), ("b", b))}
+            moments = {side: self._moment(connection, target, when) for side, when in (("a", a), ("b", b))}
             frame = to_frame(read(connection, "compare", comparison(), {"target": target, **moments}))
         return frame if frame["category"].notna().any() else frame.drop(columns="category")
 
@@ -216,15 +219,16 @@ class Warehouse:
         with self._open(read_only=True) as connection:
             return to_frame(answer(connection, "query", query, {}))
 
-    def _moment(self, runs: pa.Table, target: str, as_of: str | date | datetime | None) -> datetime:
+    def _moment(self, connection: duckdb.DuckDBPyConnection, target: str, as_of: str | date | datetime | None) -> datetime:
         """The instant of the target's run at `as_of`, or of its latest published one."""
-        lines = runs.to_pylist()
+        lines = ledger(connection).to_pylist()
+        timezone = self.timezone or zone(remembered(connection, "timezone") or "UTC")
         mine = {line["as_of"]: line for line in lines if line["target"] == target}
         if not mine:
             hint = did_you_mean(target, (line["target"] for line in lines)) or "nothing is published"
             raise SpecificationError(f"no target {target!r} in {self.path}; {hint}")
         published = [moment for moment, line in mine.items() if line["state"] == PUBLISHED]
-        moment = max(published, default=max(mine)) if as_of is None else instant(as_of, self.timezone)
+        moment = max(published, default=max(mine)) if as_of is None else instant(as_of, timezone)
         if moment in published:
             return moment
         newest = ", ".join(known.isoformat() for known in sorted(published)[-5:]) or "none"

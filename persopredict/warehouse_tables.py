@@ -154,6 +154,18 @@ def create_tables(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -
             insert(connection, METADATA, pa.table({"name": ["schema_version"], "value": [str(SCHEMA_VERSION)]}))
 
 
+def remember(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    """Keep a fact about the warehouse beside its tables, replacing what was kept under that name."""
+    delete(connection, (METADATA,), name=name)
+    insert(connection, METADATA, pa.table({"name": [name], "value": [value]}))
+
+
+def remembered(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
+    """The fact kept under that name; None if there is none."""
+    found = first(read(connection, "remembered", exp.select("value").from_(METADATA).where(is_("name")), {"name": name}), "value")
+    return None if found is None else str(found)
+
+
 def delete(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], **values: object) -> None:
     """Delete the rows with these values from each of the tables."""
     for table in tables:

@@ -683,3 +683,13 @@ def test_a_kill_while_the_file_is_made_leaves_none_that_is_broken(warehouse, pub
     assert not warehouse.path.exists()
     warehouse.publish(whole_night(999))
     assert assert_one_whole_run(warehouse) == 999
+
+
+def test_a_date_means_the_midnight_of_the_zone_that_the_publisher_named(tmp_path):
+    midnight = datetime(2024, 1, 2, 5, tzinfo=UTC)
+    frame = attributes(pd.DataFrame({"customer_id": ["a"], "probability": [0.5]}), "churn", midnight)
+    path = tmp_path / "warehouse.duckdb"
+    Warehouse(path, timezone="America/New_York").publish(frame)
+    assert Warehouse(path).attributes("churn", "2024-01-02")["as_of"].iloc[0] == midnight
+    with pytest.raises(SpecificationError, match="2024-01-02T05:00:00"):
+        Warehouse(path, timezone="UTC").attributes("churn", "2024-01-02")

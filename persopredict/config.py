@@ -276,16 +276,25 @@ class _Sections(TomlReader):
             self.not_available(f"{key}.type", repr(kind), allowed)
         elif "type" not in raw:
             self.add("missing_key", f"{key}.type", "the key is missing", allowed)
+            self.keys_of_no_target(key, raw)
         elif not isinstance(kind, str) or kind not in _TARGETS:
             hint = did_you_mean(str(kind), _TARGETS) if kind == raw["type"] else ""
             remedy = f"{hint} {allowed}" if "did you mean" in hint else allowed
             self.add("bad_value", f"{key}.type", f"{shown(raw['type'])} is not allowed", remedy)
+            self.keys_of_no_target(key, raw)
         else:
             rest = {argument: value for argument, value in raw.items() if argument not in ("type", "lightgbm")}
             arguments = self.table(_TARGETS[kind], rest, key, also=("type", "lightgbm"))
             if arguments is not None:
                 return self.built_target(key, {"name": name, "type": kind, **arguments.given()})
         return None
+
+    def keys_of_no_target(self, key: str, raw: Mapping[str, object]) -> None:
+        """Where the type is not known, at least the keys that no type has."""
+        known = {"type", "lightgbm", *(name for model in _TARGETS.values() for name in model.model_fields)}
+        for name in raw:
+            if name not in known:
+                self.add("unknown_key", f"{key}.{name}", f"there is no key {name!r} here", did_you_mean(name, sorted(known)))
 
     def built_target(self, key: str, arguments: Table) -> Target | None:
         """What only the target itself can judge, like an event that competes with itself."""

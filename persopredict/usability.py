@@ -235,8 +235,10 @@ def stale_sources(sources: Sequence[SourceFacts], as_of: datetime, limit: timede
         behind = as_of - source.observed[1]
         if behind > max(source.max_lag.approximate, limit):
             text = f"stopped {behind.days} days before {as_of:%Y-%m-%d} (last observed {source.observed[1]:%Y-%m-%d %H:%M} UTC)"
+            # Up to the day after the last event nothing is missing; --as-of takes the date as it stands here.
+            known = source.observed[1] + timedelta(days=1) - timedelta(microseconds=1)
             remedy = (
-                f"wait for its load; or score an earlier time, as_of {source.observed[1]:%Y-%m-%d} (--as-of); "
+                f"wait for its load; or score an earlier time, as_of {known:%Y-%m-%d} (--as-of); "
                 "or give observed= if it is complete and simply had no events"
             )
             found.append(Problem("source_stopped", text, "warning", remedy=remedy, source=source.name))

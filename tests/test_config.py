@@ -534,3 +534,10 @@ def test_a_mapping_is_proposed_by_name_and_type():
 
 def test_nothing_is_proposed_for_columns_that_look_like_nothing():
     assert propose_mapping({"foo": "VARCHAR", "bar": "BIGINT"}) == {}
+
+
+@pytest.mark.parametrize("kind", ["", 'type = "chrun"\n', 'tpe = "churn"\n'])
+def test_a_missing_or_unknown_type_hides_no_unknown_key(tmp_path, kind):
+    problems = found(tmp_path, EVENTS + WAREHOUSE + f'[targets.leaves]\n{kind}event = "purchase"\nhorizn = "28d"\n')
+    assert problems["targets.leaves.type"].code in ("missing_key", "bad_value")
+    assert "horizon" in problems["targets.leaves.horizn"].remedy

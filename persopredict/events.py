@@ -274,13 +274,18 @@ class EventLog:
         """The names of the events, most frequent first."""
         return tuple(dict.fromkeys(row[1] for row in self.catalog))
 
-    def values_of(self, column: str, most: int, until: datetime | None = None) -> tuple[str, ...]:
-        """The most frequent values of a text column before `until`, ties by name; none if the log lacks the column."""
+    def values_of(self, column: str, most: int, until: datetime | None = None, *, held_by: int = 1) -> tuple[str, ...]:
+        """The most frequent values of a text column before `until`, ties by name, each of at least `held_by` customers; none if the log
+        lacks the column.
+        """
         if column not in self.columns:
             return ()
         query = select({"value": col(column), "rows": count()}, self.table).where(_known_before(until))
         query = query.where(exp.Not(this=exp.Is(this=col(column), expression=exp.null())))
         query = query.group_by(col(column)).order_by(exp.Ordered(this=col("rows"), desc=True), col("value")).limit(most)
+        if held_by > 1:
+            holders = exp.Count(this=exp.Distinct(expressions=[col("customer_id")]))
+            query = query.having(exp.GTE(this=holders, expression=lit(held_by)))
         return tuple(row[0] for row in self.engine.rows(Step("values", query)))
 
     def spans(self) -> dict[str, tuple[datetime, datetime]]:

@@ -381,3 +381,13 @@ def arrow_bytes(table):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return sink.getvalue().to_pybytes()
+
+
+def test_a_value_of_a_dimension_that_few_customers_hold_names_no_feature():
+    holders = [*(f"c{number}" for number in range(10)), *(f"d{number}" for number in range(9))]
+    frame = pd.DataFrame(
+        {"customer_id": holders, "event_at": "2024-01-01", "event": "visit", "plan": ["basic"] * 10 + ["ann@example.org"] * 9}
+    )
+    names = [feature.name for feature in default_features(EventLog(frame, dimensions=["plan"]))]
+    assert "count_plan_basic_28d" in names
+    assert not any("ann" in name for name in names)

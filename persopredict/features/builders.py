@@ -23,6 +23,8 @@ _LONGER: tuple[str | None, ...] = ("28d", "91d", "182d", "364d", None)
 _MOST_EVENTS, _MOST_CHANNELS, _MOST_CATEGORIES = 8, 6, 10
 #: A dimension with more values than this says who rather than what; targets may name any of this many kinds of events.
 _MOST_VALUES, _MOST_KINDS = 6, 1000
+#: A value becomes part of a feature's definition, and so of a model store: one that a few customers hold might say who they are (law 10).
+_LEAST_HOLDERS = 10
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def profile_of(events: EventLog, focus: Sequence[str] = (), until: datetime | No
     for name in events.dimensions:
         values = () if name in events.numeric else events.values_of(name, _MOST_VALUES + 1, until)
         if len(values) <= _MOST_VALUES:
-            kinds[name] = tuple(sorted(values))
+            kinds[name] = tuple(sorted(events.values_of(name, _MOST_VALUES, until, held_by=_LEAST_HOLDERS)))
     channels = tuple(sorted(events.values_of("channel", _MOST_CHANNELS, until)))
     return Profile(frozenset(events.columns), frozenset(events.numeric), tuple(names), events.categories, channels, kinds)
 

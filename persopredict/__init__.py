@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from persopredict.features.builders import default_features
     from persopredict.features.spec import Feature
     from persopredict.job import Job
+    from persopredict.lookups import Lookup
     from persopredict.predictor import Predictor
     from persopredict.snapshots import rolling_cutoffs, snapshots
     from persopredict.sources import constant as lit
@@ -34,6 +35,7 @@ _HOME = {
     "Feature": "features.spec",
     "ForwardSplit": "validation",
     "Job": "job",
+    "Lookup": "lookups",
     "PersopredictError": "errors",
     "Predictor": "predictor",
     "Problem": "errors",
@@ -54,6 +56,7 @@ __all__ = [
     "Feature",
     "ForwardSplit",
     "Job",
+    "Lookup",
     "PersopredictError",
     "Predictor",
     "Problem",

@@ -9,14 +9,15 @@ one, so that cron may call from anywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persopredict import sections
-from persopredict.errors import ConfigurationError, SpecificationError, did_you_mean
+from persopredict.errors import ConfigurationError, Problem, SpecificationError, did_you_mean
+from persopredict.mapping import safe
 from persopredict.sources import constant
 from persopredict.targets import Target, target_from_dict
 from persopredict.times import Duration, instant
@@ -25,6 +26,7 @@ from persopredict.toml_reader import S, Table, TomlReader, as_table, document, s
 if TYPE_CHECKING:
     from persopredict.events import EventLog
     from persopredict.job import Job
+    from persopredict.lookups import Lookup
     from persopredict.predictor import Predictor
 
 _TARGETS: Mapping[str, type[sections.Target]] = {
@@ -33,12 +35,11 @@ _TARGETS: Mapping[str, type[sections.Target]] = {
     "cancellation": sections.Cancellation,
 }
 _NOT_YET = {
-    "lookups": "join the facts into the events with a query",
     "sinks": "read the table customer_attributes or customer_attributes.parquet",
     "audiences": "select them from the table customer_attributes",
     "serving": "read the table customer_attributes",
 }
-_SECTIONS = ("project", "source", "events", "targets", "tracking", "job", "warehouse")
+_SECTIONS = ("project", "source", "events", "lookups", "targets", "tracking", "job", "warehouse")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Config:
     file : the file, as an absolute path; relative paths start at its folder.
     project, source, tracking, job, warehouse : the sections, defaults filled in.
     events : the sources of events, in the file's order; at least one.
+    lookups : the sources of facts, in the file's order.
     targets : the targets by name, in the file's order; at least one.
     lightgbm : LightGBM's parameters by target name, where the file gives any.
     """
@@ -69,6 +71,7 @@ class Config:
     job: sections.JobSettings
     warehouse: sections.WarehouseSettings
     events: tuple[Source, ...]
+    lookups: tuple[sections.Lookup, ...]
     targets: Mapping[str, Target] = field(repr=False)
     lightgbm: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
@@ -93,11 +96,12 @@ class Config:
         return f"{scheme}:///{whole}" if scheme else str(whole)
 
     def event_log(self) -> EventLog:
-        """The sources under one common model; nothing is read yet."""
+        """The sources under one common model, joined with the lookups; nothing is read yet."""
         from persopredict.events import EventLog
 
         logs = [self._log_of(source) for source in self.events]
-        return logs[0] if len(logs) == 1 else EventLog.union(*logs)
+        log = logs[0] if len(logs) == 1 else EventLog.union(*logs)
+        return log.join(*(lookup_of(lookup, **self._place(lookup)) for lookup in self.lookups)) if self.lookups else log
 
     def _log_of(self, source: Source) -> EventLog:
         from persopredict.events import EventLog
@@ -107,16 +111,12 @@ class Config:
             columns["event"] = constant(events.event)
         zone = self.project.timezone
         observed = None if events.observed is None else (instant(events.observed[0], zone), instant(events.observed[1], zone))
-        data = self.path(events.path) if events.path else events.table or events.query
-        return EventLog(
-            data,
-            **columns,
-            timezone=zone,
-            observed=observed,
-            max_lag=events.max_lag,
-            name=events.name or events.table or (Path(events.path).name if events.path else "query"),
-            engine=self.path(self.source.url) if self.source.url and not events.path else None,
-        )
+        return EventLog(**self._place(events), **columns, timezone=zone, observed=observed, max_lag=events.max_lag, name=events.source_name)
+
+    def _place(self, rows: sections.Rows) -> dict[str, Any]:
+        """Where the rows are, and the database that a table or query is read with."""
+        link = self.path(self.source.url) if self.source.url and not rows.path else None
+        return {"source": self.path(rows.path) if rows.path else rows.table or rows.query, "engine": link}
 
     def predictors(self) -> list[Predictor]:
         """One predictor for each target."""
@@ -146,6 +146,14 @@ class Config:
             keep=self.job.keep,
             progress=progress,
         )
+
+
+def lookup_of(section: sections.Lookup, source: Any, engine: Any = None) -> Lookup:
+    """The lookup that a section describes, its rows in `source`. Raises `SpecificationError` if it can't be one."""
+    from persopredict.lookups import Lookup
+
+    given = {name: getattr(section, name) for name in ("key", "columns", "valid_from", "known_at")}
+    return Lookup(source, **given, name=section.source_name, engine=engine)
 
 
 def load(path: str | Path = "persopredict.toml") -> Config:
@@ -185,10 +193,11 @@ class _Sections(TomlReader):
         job = self.section(sections.JobSettings, document, "job")
         warehouse = self.warehouse(document)
         events = self.events(document)
+        lookups = self.lookups(document, events)
         targets, lightgbm = self.targets(document)
         if not (project and source and tracking and job and warehouse) or self.problems:
             return None
-        return Config(self.file.resolve(), project, source, tracking, job, warehouse, events, targets, lightgbm)
+        return Config(self.file.resolve(), project, source, tracking, job, warehouse, events, lookups, targets, lightgbm)
 
     def section(self, model: type[S], document: Table, key: str) -> S | None:
         """A section that may be absent and has no further tables."""
@@ -214,16 +223,19 @@ class _Sections(TomlReader):
         return warehouse
 
     def events(self, document: Table) -> tuple[Source, ...]:
-        raw = document.get("events", [])
-        if raw == []:
+        if document.get("events", []) == []:
             remedy = "add [[events]] with path, event and [events.columns]"
             self.add("missing_key", "events", "there are no events", remedy)
-            return ()
-        if not isinstance(raw, list):
-            self.add("bad_value", "events", "events come as a list of tables", "write [[events]], in double brackets")
-            return ()
-        found = [self.one_source(entry, f"events[{index}]", document) for index, entry in enumerate(raw)]
+        found = [self.one_source(entry, key, document) for key, entry in self.tables(document, "events")]
         return tuple(source for source in found if source)
+
+    def tables(self, document: Table, key: str) -> list[tuple[str, object]]:
+        """The tables of a list of tables, each with its key; none, with the problem kept, if it is not a list."""
+        raw = document.get(key, [])
+        if not isinstance(raw, list):
+            self.add("bad_value", key, f"{key} come as a list of tables", f"write [[{key}]], in double brackets")
+            return []
+        return [(f"{key}[{index}]", entry) for index, entry in enumerate(raw)]
 
     def one_source(self, raw: object, key: str, document: Table) -> Source | None:
         own, inner = self.split(raw, "columns")
@@ -231,6 +243,14 @@ class _Sections(TomlReader):
         columns = self.table(sections.Columns, inner, f"{key}.columns")
         if not isinstance(own, dict) or not isinstance(inner, dict):
             return None
+        self.place(own, key, document)
+        if "event" in own and "event" in inner:
+            remedy = "give event under [[events]] if every row is one such event, else under [events.columns]"
+            self.add("contradiction", key, "there is the event twice, as a name and as a column", remedy)
+        return Source(events, columns) if events and columns else None
+
+    def place(self, own: Table, key: str, document: Table) -> None:
+        """A source has its rows in exactly one place."""
         places = [name for name in ("path", "table", "query") if name in own]
         if len(places) != 1:
             what = "none of path, table, query" if not places else f"{' and '.join(places)} at once"
@@ -238,10 +258,40 @@ class _Sections(TomlReader):
         if "table" in own and "url" not in as_table(document.get("source")):
             remedy = "add [source] with url = 'events.duckdb'"
             self.add("missing_key", "source.url", "the database of the table is missing", remedy)
-        if "event" in own and "event" in inner:
-            remedy = "give event under [[events]] if every row is one such event, else under [events.columns]"
-            self.add("contradiction", key, "there is the event twice, as a name and as a column", remedy)
-        return Source(events, columns) if events and columns else None
+
+    def lookups(self, document: Table, events: Sequence[Source]) -> tuple[sections.Lookup, ...]:
+        found: dict[str, sections.Lookup] = {}
+        entries = dict(self.tables(document, "lookups"))
+        for key, entry in entries.items():
+            if section := self.table(sections.Lookup, entry, key):
+                found[key] = section
+            if isinstance(entry, dict):
+                self.place(entry, key, document)
+        for problem in self.lookup_problems(found, events, document):
+            argument = problem.code.removeprefix("lookup_")
+            raw = as_table(entries[problem.source]).get(argument)
+            message = f"{shown(raw)} is not allowed" if "${" in str(raw) else problem.message
+            self.add("bad_value", f"{problem.source}.{argument}", message, problem.remedy)
+        return tuple(found.values())
+
+    def lookup_problems(self, found: Mapping[str, sections.Lookup], events: Sequence[Source], document: Table) -> list[Problem]:
+        """What only lookups themselves can judge, the key in the file as the source of each problem."""
+        if not found:
+            return []
+        from persopredict.lookups import join_problems
+
+        problems: list[Problem] = []
+        sound = []
+        for key, section in found.items():
+            try:
+                sound.append(lookup_of(section.model_copy(update={"name": key}), ""))
+            except SpecificationError as error:
+                problems += [replace(problem, source=key) for problem in error.problems]
+        if len(events) < len(document.get("events", ())):
+            # What can't be read may be the source that has the key.
+            return problems
+        levels = ["category", *(safe(level) for source in events for level in source.columns.category or ())]
+        return problems + join_problems(sound, levels, [name for source in events for name in source.columns.dimensions])
 
     def targets(self, document: Table) -> tuple[dict[str, Target], dict[str, Table]]:
         raw = document.get("targets", {})

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 from sqlglot import exp
 
-from persopredict import intake
+from persopredict import intake, lookup_intake, lookups
 from persopredict.engines.base import Engine, Step
-from persopredict.engines.expressions import cast_to, col, count, func, lit, microseconds, moment, select, table
+from persopredict.engines.expressions import cast_to, col, count, every, func, lit, microseconds, moment, select, table
 from persopredict.errors import DataError, Problem, SpecificationError, did_you_mean
 from persopredict.features.spec import CALENDAR
 from persopredict.intake import Intake
+from persopredict.lookup_intake import LookupIntake
+from persopredict.lookups import DescribedLookup, JoinedLookup, Lookup
 from persopredict.mapping import different, mapping_problems, name_problems, safe, span_of
 from persopredict.sources import MODEL, NUMBERS, TEXTS, UNUSABLE, Described, Mapped, Shape, Source
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, zone
-from persopredict.usability import LogFacts, SourceFacts, UsabilityReport, assess
+from persopredict.usability import UNUSABLE_FACTS, LogFacts, SourceFacts, UsabilityReport, assess
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,14 +109,46 @@ class EventLog:
         self._sources: tuple[Source, ...] = (
             Source(source, mapping, categories, dict(extra), engine, timezone, span, Duration.parse(max_lag), name),
         )
+        self._lookups: tuple[Lookup, ...] = ()
         self._zone = zone(timezone)
         self.timezone = timezone
 
+    def join(self, *lookups: Lookup) -> EventLog:
+        """A log with the facts of these lookups as further columns; this one stays as it is.
+
+        Facts are columns like any other for features, conditions, cohorts and default features, and an event has those that were in force
+        at the cutoff. A log that was read already is read again: join first, then ask.
+
+        Raises `SpecificationError` with every problem: a key that no log has, or a fact of a name that is taken.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"customer_id": [1, 2], "event_at": ["2024-01-01", "2024-01-02"], "event": ["visit", "visit"]})
+        >>> tiers = Lookup(pd.DataFrame({"customer_id": ["1"], "tier": ["gold"]}), key="customer_id", columns=["tier"])
+        >>> EventLog(frame).join(tiers)
+        EventLog(2 events of 2 customers, 2024-01-01 to 2024-01-02, UTC; tier by customer_id)
+        """
+        strange = sorted({type(each).__name__ for each in lookups if not isinstance(each, Lookup)})
+        if strange or not lookups:
+            raise SpecificationError(f"join takes lookups, got {', '.join(strange) or 'none'}; write events.join(pp.Lookup(...))")
+        return self._like(self._sources, (*self._lookups, *lookups))
+
+    def _like(self, sources: Sequence[Source], facts: Sequence[Lookup]) -> EventLog:
+        """A log of these sources and lookups, with names of their own; raises `SpecificationError` if the facts don't fit in."""
+        levels = [name for source in sources for name in source.categories]
+        problems = lookups.join_problems(facts, levels, [name for source in sources for name in source.dimensions])
+        if problems:
+            raise SpecificationError("the lookups can't be joined", problems)
+        whole = type(self).__new__(type(self))
+        names = different(source.name for source in sources)
+        whole._sources = tuple(replace(source, name=name) for source, name in zip(sources, names, strict=True))
+        whole._lookups, whole._zone, whole.timezone = tuple(facts), self._zone, self.timezone
+        return whole
+
     @classmethod
     def union(cls, *logs: EventLog) -> EventLog:
-        """Several logs under one model: columns that one of them lacks are null there.
+        """Several logs under one model: columns that one of them lacks are null there, and the lookups of each are lookups of all.
 
-        Raises `SpecificationError` if there are none, or if their time zones differ.
+        Raises `SpecificationError` if there are none, if their time zones differ, or if two lookups give facts of the same name.
         """
         if not logs:
             raise SpecificationError("union needs at least one log")
@@ -123,13 +157,8 @@ class EventLog:
             raise SpecificationError(
                 f"the logs' time zones differ ({', '.join(zones)}): days would not be the same days; give all one timezone"
             )
-        whole = cls.__new__(cls)
-        sources = [source for log in logs for source in log._sources]
-        whole._sources = tuple(
-            replace(source, name=name) for source, name in zip(sources, different(source.name for source in sources), strict=True)
-        )
-        whole._zone, whole.timezone = logs[0]._zone, logs[0].timezone
-        return whole
+        facts = dict.fromkeys(each for log in logs for each in log._lookups)
+        return logs[0]._like([source for log in logs for source in log._sources], list(facts))
 
     # What the log holds ----------------------------------------------------------------------------------------------------------
 
@@ -158,7 +187,7 @@ class EventLog:
     def _intakes(self) -> tuple[tuple[Intake, ...], tuple[Problem, ...]]:
         """What became of the rows of each source that could be read, and what kept the others from it."""
         described, problems = self._described
-        shape = Shape(self.categories, self.dimensions, self._numeric_dimensions, microseconds(datetime.now(UTC)))
+        shape = Shape(self.categories, self._own_dimensions, self._numeric_dimensions, self._read_us)
         read, failed = [], list(problems)
         for found in described:
             if found.problems():
@@ -168,6 +197,25 @@ class EventLog:
             except DataError as error:
                 failed += error.problems
         return tuple(read), tuple(failed)
+
+    @cached_property
+    def _read_us(self) -> int:
+        """When the log was read: what claims to be later can't be known yet."""
+        return microseconds(datetime.now(UTC))
+
+    @cached_property
+    def _described_lookups(self) -> tuple[tuple[DescribedLookup, ...], tuple[Problem, ...]]:
+        return lookup_intake.describe(self.engine, self._lookups, self.timezone)
+
+    @cached_property
+    def _lookup_intakes(self) -> tuple[tuple[LookupIntake, ...], tuple[Problem, ...]]:
+        """What became of the rows of each lookup that could be read, and what kept the others from it."""
+        described, problems = self._described_lookups
+        complete = len(self._described[0]) == len(self._sources)
+        read, failed = lookup_intake.read_all(
+            self.engine, described, self.columns, self._numeric_dimensions, complete=complete, now_us=self._read_us
+        )
+        return read, (*problems, *failed)
 
     def _sound(self) -> tuple[Described, ...]:
         described, problems = self._described
@@ -182,19 +230,29 @@ class EventLog:
 
     @cached_property
     def dimensions(self) -> tuple[str, ...]:
-        """Names of the further columns."""
+        """Names of the further columns, the facts of lookups included."""
+        return (*self._own_dimensions, *(name for each in self.lookups for name in each.columns))
+
+    @cached_property
+    def _own_dimensions(self) -> tuple[str, ...]:
+        """Names of the further columns that the events themselves have."""
         return tuple(dict.fromkeys(name for found in self._described[0] for name in found.source.dimensions))
 
     @cached_property
+    def lookups(self) -> tuple[JoinedLookup, ...]:
+        """The lookups with the names of their tables, which the engine holds once the log is prepared."""
+        return lookups.joined(self._lookups)
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the common model that some source fills, calendar columns included."""
+        """The columns of the common model that some source or lookup fills, calendar columns included."""
         filled = {name for found in self._described[0] for name in found.source.mapping}
         return (*(name for name in MODEL if name in filled), *self.categories, *self.dimensions, *CALENDAR)
 
     @cached_property
     def numeric(self) -> tuple[str, ...]:
         """The columns that hold numbers."""
-        numbers = {*NUMBERS, *CALENDAR, *self._numeric_dimensions}
+        numbers = {*NUMBERS, *CALENDAR, *self._numeric_dimensions, *(name for each in self._described_lookups[0] for name in each.numeric)}
         return tuple(name for name in self.columns if name in numbers)
 
     @cached_property
@@ -213,23 +271,35 @@ class EventLog:
 
     @cached_property
     def table(self) -> str:
-        """The name of the prepared table `events`: usable rows in the common model. Reads the sources once.
+        """The name of the prepared table `events`: usable rows in the common model. Reads the sources and the lookups once.
 
         Raises `DataError` with every problem if columns are missing or mistyped, or if no usable event is left.
         """
-        intakes, problems = self._intakes
+        intakes, problems = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
         if problems:
             raise DataError("the log can't be read", problems)
-        kept = Shape(self.categories, self.dimensions, frozenset(), 0).columns
+        kept = Shape(self.categories, self._own_dimensions, frozenset(), 0).columns
         parts: list[Any] = [exp.select(*(col(name) for name in kept)).from_(table(read.usable_table)) for read in intakes]
         self.engine.view(Step("log", reduce(lambda whole, part: exp.union(whole, part, distinct=False), parts)))
-        first, last = self.engine.rows(
-            Step("span", select({"first": func("MIN", col("event_us")), "last": func("MAX", col("event_us"))}, "log"))
-        )[0]
-        if first is None:
+        first, last = self._span_of_log()
+        if first is None or last is None:
             raise DataError("the log can't be used", assess(self._facts_of(intakes), 0).problems)
         self.engine.view(Step("events", intake.with_calendar(kept, self._zone, first, last)))
         return "events"
+
+    def _span_of_log(self) -> tuple[int | None, int | None]:
+        sides = {"first": func("MIN", col("event_us")), "last": func("MAX", col("event_us"))}
+        first, last = self.engine.rows(Step("span", select(sides, "log")))[0]
+        return first, last
+
+    @cached_property
+    def span_us(self) -> tuple[int, int]:
+        """The times of the first and the last usable event, in microseconds."""
+        self.prepare()
+        first, last = self._span_of_log()
+        assert first is not None
+        assert last is not None
+        return first, last
 
     @cached_property
     def late(self) -> bool:
@@ -276,11 +346,15 @@ class EventLog:
 
     def values_of(self, column: str, most: int, until: datetime | None = None, *, held_by: int = 1) -> tuple[str, ...]:
         """The most frequent values of a text column before `until`, ties by name, each of at least `held_by` customers; none if the log
-        lacks the column.
+        lacks the column. Facts are as they stood at `until`, by default as they stand now.
         """
         if column not in self.columns:
             return ()
         query = select({"value": col(column), "rows": count()}, self.table).where(_known_before(until))
+        for each in self.lookups:
+            if column in each.columns:
+                at_us = lit(self._read_us if until is None else microseconds(until))
+                query = query.join(table(each.table), on=every(each.matches(self.table), each.in_force(at_us)))
         query = query.where(exp.Not(this=exp.Is(this=col(column), expression=exp.null())))
         query = query.group_by(col(column)).order_by(exp.Ordered(this=col("rows"), desc=True), col("value")).limit(most)
         if held_by > 1:
@@ -326,7 +400,7 @@ class EventLog:
     def check(self, targets: Sequence[Target] = (), as_of: Moment | None = None) -> UsabilityReport:
         """The data-usability report: every problem at once, for what `targets` need and for scoring at `as_of`."""
         moment_ = None if as_of is None else instant(as_of, self._zone)
-        intakes, structural = self._intakes
+        intakes, structural = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
         if structural or not any(read.usable for read in intakes):
             return assess(replace(self._facts_of(intakes), structural=structural), 0)
         return assess(self._facts, self.customers, targets, moment_)
@@ -338,7 +412,7 @@ class EventLog:
 
     @cached_property
     def _facts(self) -> LogFacts:
-        facts = self._facts_of(self._intakes[0], self.spans())
+        facts = self._facts_of(self._intakes[0], self.spans(), self.table)
         events: dict[str, tuple[int, int]] = {}
         holders: dict[str, set[str]] = {}
         for source, event, rows, _, _, _ in self.catalog:
@@ -366,10 +440,13 @@ class EventLog:
             found |= dict(self.engine.rows(Step("customers_of", query)))
         return found
 
-    def _facts_of(self, intakes: Sequence[Intake], spans: Mapping[str, tuple[datetime, datetime]] | None = None) -> LogFacts:
-        """The facts of the sources alone, which can be had even if no row is usable."""
+    def _facts_of(
+        self, intakes: Sequence[Intake], spans: Mapping[str, tuple[datetime, datetime]] | None = None, events: str | None = None
+    ) -> LogFacts:
+        """The facts of the sources and lookups alone, which can be had even if no row is usable; then there is no table `events`."""
         facts = tuple(read.facts(self.engine, (spans or {}).get(read.name)) for read in intakes)
-        return LogFacts(self.timezone, self.columns, facts, numeric=self.numeric)
+        lookups_ = tuple(read.facts(self.engine, events) for read in self._lookup_intakes[0])
+        return LogFacts(self.timezone, self.columns, facts, numeric=self.numeric, lookups=lookups_)
 
     def quarantine(self) -> pa.Table:
         """The rows that can't be used: source, code, reason, row (JSON text), in this order of columns and of rows."""
@@ -377,25 +454,32 @@ class EventLog:
 
         assert self.table
         parts = []
-        for read in self._intakes[0]:
-            query = exp.select(*(col(name) for name in ("source", "code", "row"))).from_(table(read.quarantine_table))
+        tables = [read.quarantine_table for read in self._intakes[0]] + [read.quarantine_table for read in self._lookup_intakes[0]]
+        for name in tables:
+            query = exp.select(*(col(column) for column in ("source", "code", "row"))).from_(table(name))
             parts.append(self.engine.arrow(Step("quarantine", query.order_by(col("code"), col("row")))))
         whole = pa.concat_tables(parts)
-        reasons = pa.array([UNUSABLE[code][0] for code in whole.column("code").to_pylist()], pa.string())
+        sentences = {code: text for code, (text, _) in (*UNUSABLE.items(), *UNUSABLE_FACTS.items())}
+        reasons = pa.array([sentences[code] for code in whole.column("code").to_pylist()], pa.string())
         return whole.add_column(2, "reason", reasons)
 
     def fingerprint(self, until: datetime | None = None) -> str:
-        """A digest of the usable rows known before `until`: the same rows in any order give the same digest."""
-        columns = ["customer_id", "event_us", "known_us", "event", *TEXTS, *NUMBERS, *self.categories, *self.dimensions]
+        """A digest of the usable rows, and of the facts of lookups, known before `until`: in any order they give the same digest."""
+        columns = ["customer_id", "event_us", "known_us", "event", *TEXTS, *NUMBERS, *self.categories, *self._own_dimensions]
         hashed = func("HASH", *(col(name) for name in columns))
         query = select({"rows": count(), "digest": exp.Sum(this=cast_to(hashed, "HUGEINT"))}, self.table).where(_known_before(until))
-        return hashlib.sha256(repr(self.engine.rows(Step("fingerprint", query))).encode()).hexdigest()[:16]
+        found: list[Any] = self.engine.rows(Step("fingerprint", query))
+        for each in self.lookups:
+            facts = self.engine.rows(Step("fingerprint", each.known_before(None if until is None else microseconds(until))))
+            found += [each.key, *each.columns, *facts]
+        return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
         """One line; reads the log."""
         start, end = self.observed
         rows = sum(row[2] for row in self.catalog)
-        return f"EventLog({rows:,} events of {self.customers:,} customers, {start:%Y-%m-%d} to {end:%Y-%m-%d}, {self.timezone})"
+        facts = "".join(f"; {', '.join(each.columns)} by {each.key}" for each in self.lookups)
+        return f"EventLog({rows:,} events of {self.customers:,} customers, {start:%Y-%m-%d} to {end:%Y-%m-%d}, {self.timezone}{facts})"
 
     def _repr_html_(self) -> str:
         """For notebooks: one row per event."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
@@ -87,6 +88,22 @@ def _dimensions(value: object) -> dict[str, str | Constant]:
     return {name: _column(column) for name, column in value.items()}
 
 
+def _facts(value: object) -> dict[str, str | Constant]:
+    found = _dimensions(value)
+    if not found:
+        raise ValueError("there are no facts")
+    return found
+
+
+def _key(value: object) -> str | dict[str, str]:
+    """A column of the common model; or ``{ customer_id = "client" }``, with the column of the source."""
+    if isinstance(value, dict) and len(value) == 1 and all(isinstance(side, str) and side.strip() for side in next(iter(value.items()))):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 DurationText = Annotated[str, AfterValidator(_duration)]
 Condition = Annotated[Text, AfterValidator(_condition)]
@@ -128,11 +145,11 @@ class Source(Section):
     """`[source]`: the engine and, for tables and queries, its database."""
 
     engine: Literal["duckdb"] = Field("duckdb", description="'duckdb'")
-    url: Text | None = Field(None, description="the path of a DuckDB database, which [[events]] with table or query read")
+    url: Text | None = Field(None, description="the path of a DuckDB database, which [[events]] and [[lookups]] with table or query read")
 
 
-class Events(Section):
-    """One `[[events]]`, its columns apart."""
+class Rows(Section):
+    """Where the rows of a source are: exactly one of path, table and query."""
 
     name: Text | None = Field(None, description="a name for this source")
     path: Annotated[str, StringConstraints(pattern=r"(?i)\.(parquet|pq|csv|csv\.gz|tsv|txt)$")] | None = Field(
@@ -142,6 +159,16 @@ class Events(Section):
         None, description="the name of a table in the database of source.url, like 'sales' or 'shop.sales'"
     )
     query: Text | None = Field(None, description="a SELECT, on the database of source.url if there is one")
+
+    @property
+    def source_name(self) -> str:
+        """The name for messages: as given, or that of the table or file."""
+        return self.name or self.table or (Path(self.path).name if self.path else "query")
+
+
+class Events(Rows):
+    """One `[[events]]`, its columns apart."""
+
     event: Text | None = Field(None, description="the name of the event that every row is, like 'purchase'")
     observed: Annotated[tuple[Moment, Moment] | None, PlainValidator(_period)] = Field(
         None, description="[start, end], the period the source covers, like ['2017-01-01', '2018-01-01']"
@@ -167,6 +194,19 @@ class Columns(Section):
     dimensions: Annotated[dict[str, str | Constant], PlainValidator(_dimensions)] = Field(
         {}, description="further columns, as a table { store = 'store_id' } or a list ['store_id']"
     )
+
+
+class Lookup(Rows):
+    """One `[[lookups]]`."""
+
+    key: Annotated[str | dict[str, str], PlainValidator(_key)] = Field(
+        description="the column of the common model that the facts are about, or { customer_id = 'client' } if the source has another name"
+    )
+    columns: Annotated[dict[str, str | Constant], PlainValidator(_facts)] = Field(
+        description="the facts, as a list ['tier'] or a table { tier = 'tier_code' }"
+    )
+    valid_from: Text | None = Field(None, description="the column with the time since when a row holds")
+    known_at: Text | None = Field(None, description="the column with the time when the row became known")
 
 
 class Target(Section):

@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlglot import exp
 
 from persopredict import conditions, outcomes
 from persopredict.engines.base import Step
-from persopredict.engines.expressions import case, cast_to, col, microseconds, select, table
 from persopredict.errors import Problem, SpecificationError
 from persopredict.events import EventLog, Moment
-from persopredict.features.plan import KEYS, SPINE, FeaturePlan, Grid, Log, bound
+from persopredict.features.measures import LEAST, Need, needs
 from persopredict.features.spec import Feature, check_features
+from persopredict.measuring import Batch, Labels, Measuring
+from persopredict.spine import Spine
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, local_midnight
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 _MOST_CUTOFFS = 2000
 _INSTANT = pa.timestamp("us", tz="UTC")
+_KEYS = (("customer_id", pa.string()), ("cutoff", _INSTANT))
 
 
 def rolling_cutoffs(
@@ -79,13 +83,14 @@ def rolling_cutoffs(
 
 def snapshots(
     events: EventLog,
-    cutoffs: Sequence[Moment],
+    cutoffs: Sequence[Moment] = (),
     features: Sequence[Feature] | None = None,
-    targets: Sequence[Target] = (),
+    targets: Sequence[Target] | None = None,
     *,
+    spine: Any = None,
     until: Moment | None = None,
 ) -> Snapshots:
-    """Snapshots of `events` at `cutoffs`.
+    """Snapshots of `events` at `cutoffs`, or at the rows of a spine.
 
     Parameters
     ----------
@@ -94,33 +99,47 @@ def snapshots(
     features : default `default_features(events)`, of what was known before the last cutoff.
     targets : each gives a column ``label_<name>``; rows are the customers eligible for at least one of them. Without targets, every
         customer known before the cutoff.
+    spine : instead of cutoffs, a frame (or a path, or whatever a log is made of) with the columns ``customer_id`` and ``cutoff``, which may
+        be any instant, like that of an event. Its rows are the answer's, each once, whether eligible or not.
     until : labels count only what was known before it; default no limit.
 
     Returns
     -------
-    Snapshots : customer_id (text), cutoff (UTC), features (float64, null where undefined), labels (0, 1 or null); ordered by customer and
-        cutoff.
+    Snapshots : customer_id (text), cutoff (UTC), features (float64, null where undefined), labels (0, 1, or null where the target is not
+        asked or the label has not matured); ordered by customer and cutoff.
 
     Raises
     ------
     SpecificationError : with every problem of features, targets and cutoffs.
+    DataError : if the spine can't be used.
     """
     from persopredict.features.builders import default_features
 
     moments = tuple(sorted({instant(cutoff, events._zone) for cutoff in cutoffs}))
-    chosen = tuple(default_features(events, until=moments[-1] if moments else None) if features is None else features)
-    problems = check_features(chosen, events.columns, events.numeric)
+    asked = tuple(targets or ())
+    problems = []
+    if spine is not None and moments:
+        problems.append(Problem("no_cutoff", "both cutoffs and a spine were given", remedy="a spine has its own cutoffs: give cutoffs=()"))
+    elif spine is None and not moments:
+        problems.append(Problem("no_cutoff", "there is no cutoff", remedy="give at least one, see rolling_cutoffs, or a spine"))
+    rows = Spine(spine, events) if spine is not None and not problems else None
+    latest = moments[-1] if moments else None if rows is None else rows.last
+    chosen = tuple(default_features(events, until=latest) if features is None else features)
+    problems = [*check_features(chosen, events.columns, events.numeric), *_target_problems(asked, events), *problems]
+    if problems:
+        raise SpecificationError("the snapshots can't be planned", problems)
+    return Snapshots(events, moments, chosen, asked, None if until is None else instant(until, events._zone), rows)
+
+
+def _target_problems(targets: Sequence[Target], events: EventLog) -> list[Problem]:
+    problems = []
     for target in targets:
         for key in ("where", "cohort"):
             texts = conditions.misread(getattr(target, key), events.columns, events.numeric)
             problems += [Problem(f"target_{key}", f"{target.name}: {text}") for text in texts]
     names = [target.name for target in targets]
-    problems += [Problem("target_name", f"two targets are named {name!r}") for name in sorted({n for n in names if names.count(n) > 1})]
-    if not len(cutoffs):
-        problems.append(Problem("no_cutoff", "there is no cutoff", remedy="give at least one, see rolling_cutoffs"))
-    if problems:
-        raise SpecificationError("the snapshots can't be planned", problems)
-    return Snapshots(events, moments, chosen, tuple(targets), None if until is None else instant(until, events._zone))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return problems + [Problem("target_name", f"two targets are named {name!r}") for name in twice]
 
 
 @dataclass(frozen=True)
@@ -132,90 +151,74 @@ class Snapshots:
     features: tuple[Feature, ...]
     targets: tuple[Target, ...] = ()
     until: datetime | None = None
+    spine: Spine | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """The labels' columns."""
         return tuple(f"label_{target.name}" for target in self.targets)
 
-    def bounds(self) -> pa.Table:
-        """The table `cutoffs`: every boundary that some step needs, in microseconds, one row per cutoff."""
-        zone = self.events._zone
-        windows = {feature.window for feature in self.features if feature.window is not None}
-        windows |= {feature.window.half() for feature in self.features if feature.aggregate == "trend" and feature.window}
-        windows |= {target.active_within for target in self.targets if target.active_within is not None}
-        columns: dict[str, list[int | None]] = {"cutoff_us": [microseconds(cutoff) for cutoff in self.cutoffs]}
-        columns["cutoff_day"] = [cutoff.astimezone(zone).toordinal() - datetime(1970, 1, 1).toordinal() for cutoff in self.cutoffs]
-        for window in sorted(windows, key=lambda window: (window.approximate, str(window))):
-            columns[bound(window)] = [microseconds(window.before(cutoff, zone)) for cutoff in self.cutoffs]
-        for number, target in enumerate(self.targets):
-            spans = [self._label_span(target, cutoff) for cutoff in self.cutoffs]
-            for name, side in zip(outcomes.label_bounds(number), (0, 1), strict=True):
-                columns[name] = [None if span is None else microseconds(span[side]) for span in spans]
-        return pa.table({name: pa.array(values, pa.int64()) for name, values in columns.items()})
+    @cached_property
+    def _numeric(self) -> frozenset[str]:
+        return frozenset(self.events.numeric)
 
-    def _label_span(self, target: Target, cutoff: datetime) -> tuple[datetime, datetime] | None:
-        """Where the label of a cutoff starts and ends; None before the sources it reads, and `until`, have reached its end."""
-        zone = self.events._zone
-        start = target.gap.after(cutoff, zone)
-        end = target.horizon.after(start, zone)
-        observed = self.events.observed_for(target)
-        matured = observed[0] <= cutoff and end <= observed[1] and (self.until is None or end <= self.until)
-        return (start, end) if matured else None
+    def _measuring(self, *, whole: bool) -> Measuring:
+        """What to ask for: of eligibility alone, or of features and labels too."""
+        wanted: list[Need] = outcomes.eligibility_needs(self.targets)
+        if whole:
+            wanted += [need for feature in self.features for need in needs(feature, self._numeric)]
+        labels = Labels(self.targets, self.until) if whole else None
+        return Measuring(self.events, wanted, cutoffs=self.cutoffs, spine=self.spine, labels=labels)
 
     def steps(self) -> list[Step]:
-        """The named steps, in order; the last is ``snapshots``."""
-        grid, log = self._grid(), self._log()
-        plan = FeaturePlan(self.features, log)
-        steps = [*outcomes.population(self.targets, grid, log), outcomes.spine_of_eligible(self.targets), *plan.steps(grid)]
-        if self.targets:
-            steps.append(outcomes.labels(self.targets, until_us=None if self.until is None else microseconds(self.until)))
-        return [*steps, self._last(plan)]
-
-    def _log(self) -> Log:
-        return Log(self.events.late, frozenset(self.events.numeric))
-
-    def _grid(self) -> Grid:
-        bounds = self.bounds()
-        edges = [name for name in bounds.column_names if name.startswith(("cutoff_us", "from_"))]
-        return Grid.of([value for name in edges for value in bounds[name].to_pylist()])
-
-    def _last(self, plan: FeaturePlan) -> Step:
-        columns = {**{key: col(key, SPINE) for key in KEYS}, **plan.columns}
-        for number, target in enumerate(self.targets):
-            asked = exp.Is(this=col(outcomes.status_column(number), "population"), expression=exp.null())
-            label = case([(asked, col(f"label_{number}", "labels"))])
-            columns[f"label_{target.name}"] = cast_to(label, "TINYINT")
-        query = select(columns, table(SPINE))
-        for name in [*plan.results(), *(["labels", "population"] if self.targets else [])]:
-            same = exp.and_(*(exp.EQ(this=col(key, name), expression=col(key, SPINE)) for key in KEYS))
-            query = query.join(table(name), on=same, join_type="left", copy=False)
-        return Step("snapshots", query.order_by(*(col(key, SPINE) for key in KEYS)))
+        """The named steps: those that put the log in order, and those that are run for every range of customers."""
+        return self._measuring(whole=True).steps()
 
     def sql(self) -> str:
-        """The SQL of every step, in the engine's dialect, each under its name."""
+        """The SQL of every step, in the engine's dialect, each under its name; `$low` and `$high` are a range of customers.
+
+        What the steps give, measures of each customer's cells, is folded into windows by `persopredict.features.fold`.
+        """
         dialect = self.events.engine.dialect
         return "\n\n".join(f"-- {step.name}\n{step.sql(dialect)};" for step in self.steps())
 
-    def _run(self) -> tuple[Step, list[str]]:
-        """Run every step but the last, which is returned unread, with the tables that it reads."""
-        engine = self.events.engine
-        self.events.prepare()
-        engine.load("cutoffs", self.bounds())
-        *before, last = self.steps()
-        for step in before:
-            engine.create(step)
-            for name in step.drops:
-                engine.drop(name)
-        return last, [step.name for step in before]
-
     def batches(self, size: int = 65_536) -> Iterator[pa.RecordBatch]:
         """Arrow batches of at most `size` rows."""
-        last, read = self._run()
-        for batch in self.events.engine.batches(last, size):
-            yield batch.set_column(1, "cutoff", batch.column("cutoff_us").cast(_INSTANT))
-        for name in read:
-            self.events.engine.drop(name)
+        empty = True
+        for batch in self._measuring(whole=True).batches():
+            rows = self._rows(batch)
+            for start in range(0, rows.num_rows, size):
+                empty = False
+                yield rows.slice(start, size)
+        if empty:
+            yield pa.RecordBatch.from_pylist([], schema=self._schema)
+
+    @property
+    def _schema(self) -> pa.Schema:
+        labels = [(name, pa.int8()) for name in self.label_names]
+        return pa.schema([*_KEYS, *((feature.name, pa.float64()) for feature in self.features), *labels])
+
+    def _rows(self, batch: Batch) -> pa.RecordBatch:
+        """The batch's rows, by group and cutoff: those whom some target asks for, or all of a spine."""
+        found = batch.measured
+        codes = [outcomes.reasons(target, found.__getitem__) for target in self.targets]
+        kept = self._kept(batch, codes)
+        arrays: list[pa.Array] = _keys(batch, kept)
+        for feature in self.features:
+            values = _flat(found.feature(feature, self._numeric), kept)
+            arrays.append(pa.array(values, pa.float64(), from_pandas=feature.fallback is None))
+        for number, code in enumerate(codes):
+            label = np.where(code == 0, batch.labels[number], np.nan)
+            arrays.append(pa.array(_flat(label, kept), pa.float64(), from_pandas=True).cast(pa.int8()))
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _kept(self, batch: Batch, codes: Sequence[npt.NDArray[np.int8]]) -> _Mask | None:
+        """The rows to give, (cutoffs, groups); None for all."""
+        known = batch.measured[outcomes.KNOWN] != LEAST
+        if self.spine is not None:
+            return None
+        for_some: _Mask = known & np.any([code == 0 for code in codes], axis=0) if codes else known
+        return None if for_some.all() else for_some
 
     def to_arrow(self) -> pa.Table:
         """One Arrow table."""
@@ -238,12 +241,27 @@ class Snapshots:
 
     def population(self) -> pa.Table:
         """Every customer that the cutoffs know: customer_id, cutoff, and per target ``reason_<name>``, null where it is asked."""
-        engine = self.events.engine
-        self.events.prepare()
-        engine.load("cutoffs", self.bounds())
-        for step in outcomes.population(self.targets, self._grid(), self._log()):
-            engine.create(step)
-        names = {f"reason_{target.name}": col(outcomes.status_column(number)) for number, target in enumerate(self.targets)}
-        query = select({**{key: col(key) for key in KEYS}, **names}, "population").order_by(*(col(key) for key in KEYS))
-        rows = engine.arrow(Step("reasons", query))
-        return rows.set_column(1, "cutoff", rows.column("cutoff_us").cast(_INSTANT))
+        names = [f"reason_{target.name}" for target in self.targets]
+        schema = pa.schema([*_KEYS, *((name, pa.string()) for name in names)])
+        words = pa.array([None, *outcomes.REASONS], pa.string())
+        found = []
+        for batch in self._measuring(whole=False).batches():
+            known = batch.measured[outcomes.KNOWN] != LEAST
+            codes = [_flat(outcomes.reasons(target, batch.measured.__getitem__), known) for target in self.targets]
+            found.append(pa.RecordBatch.from_arrays([*_keys(batch, known), *(words.take(pa.array(code)) for code in codes)], schema=schema))
+        return pa.Table.from_batches(found, schema)
+
+
+_Mask = npt.NDArray[np.bool_]
+
+
+def _flat(values: npt.NDArray[Any], kept: _Mask | None) -> npt.NDArray[Any]:
+    """(cutoffs, groups) as rows, by group and cutoff."""
+    return np.ascontiguousarray(values.T).reshape(-1) if kept is None else np.asarray(values.T[kept.T])
+
+
+def _keys(batch: Batch, kept: _Mask | None) -> list[pa.Array]:
+    shape = (batch.measured.cutoffs, batch.measured.groups)
+    groups = _flat(np.broadcast_to(np.arange(shape[1]), shape), kept)
+    cutoffs = _flat(np.broadcast_to(batch.measured.at.us, shape), kept)
+    return [batch.customers.take(pa.array(groups)), pa.array(cutoffs, pa.int64()).cast(_INSTANT)]

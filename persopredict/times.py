@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
+import numpy as np
+import numpy.typing as npt
+
 from persopredict.errors import SpecificationError, did_you_mean
 
+Microseconds = npt.NDArray[np.int64]
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"(\d{1,5})\s*([hdw])")
 
 
@@ -167,3 +173,60 @@ def offsets(timezone: tzinfo, start: datetime, end: datetime) -> list[tuple[date
             found.append((high, offset(current) // timedelta(microseconds=1)))
         current = following
     return [*found, (None, offset(end) // timedelta(microseconds=1))]
+
+
+class WallClock:
+    """What the clocks on the walls of a time zone showed at many instants at once, between two instants; all in microseconds.
+
+    Parameters
+    ----------
+    timezone : whose walls.
+    start, end : instants (microseconds since 1970, UTC); what is asked may lie two days outside, no more.
+
+    >>> clock = WallClock(zone("Europe/Madrid"), 1_711_753_200_000_000, 1_711_926_000_000_000)
+    >>> days = clock.day(np.array([1_711_835_999_999_999, 1_711_836_000_000_000, 1_711_922_400_000_000]))
+    >>> (days - days[0]).tolist()
+    [0, 0, 2]
+    """
+
+    def __init__(self, timezone: tzinfo, start: int, end: int) -> None:
+        margin = timedelta(days=4)
+        found = offsets(timezone, _EPOCH + timedelta(microseconds=start) - margin, _EPOCH + timedelta(microseconds=end) + margin)
+        self._offsets = np.array([offset for _, offset in found], np.int64)
+        self._changes = np.array([(until - _EPOCH) // timedelta(microseconds=1) for until, _ in found if until is not None], np.int64)
+        # Of a time that comes twice the first is meant, and one that is skipped is read by the clock before the change (PEP 495, fold=0).
+        self._walls = self._changes + np.maximum(self._offsets[:-1], self._offsets[1:])
+
+    @property
+    def days_return(self) -> bool:
+        """Whether clocks were put back over midnight: a day comes, goes, and comes again (St. John's, in autumn, until 2011)."""
+        before, after = (self._changes - 1 + self._offsets[:-1]) // _DAY, (self._changes + self._offsets[1:]) // _DAY
+        return bool((after < before).any())
+
+    def local(self, instants: Microseconds) -> Microseconds:
+        """What the wall clock shows, as microseconds since the wall clock's 1970."""
+        return np.asarray(instants + self._offsets[np.searchsorted(self._changes, instants, side="right")])
+
+    def day(self, instants: Microseconds) -> Microseconds:
+        """The local day, as days since 1970."""
+        return np.asarray(self.local(instants) // _DAY)
+
+    def instants(self, walls: Microseconds) -> Microseconds:
+        """The instants at which the wall clock shows these times."""
+        return np.asarray(walls - self._offsets[np.searchsorted(self._walls, walls, side="right")])
+
+    def before(self, instants: Microseconds, length: Duration) -> Microseconds:
+        """`Duration.before` of many instants."""
+        return self._moved(instants, -length.days) - length.hours * _HOUR
+
+    def after(self, instants: Microseconds, length: Duration) -> Microseconds:
+        """`Duration.after` of many instants."""
+        return self._moved(instants, length.days) + length.hours * _HOUR
+
+    def _moved(self, instants: Microseconds, days: int) -> Microseconds:
+        if not days:
+            return instants
+        walls = self.local(instants)
+        midnights = walls // _DAY * _DAY
+        walls = np.where(self.instants(midnights) == instants, midnights, walls)
+        return self.instants(walls + days * _DAY)

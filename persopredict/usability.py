@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from persopredict import conditions
-from persopredict.errors import Problem, did_you_mean
+from persopredict.errors import Problem, Severity, did_you_mean
 from persopredict.sources import UNUSABLE
 from persopredict.targets import Target
 from persopredict.times import Duration
@@ -21,6 +21,24 @@ from persopredict.times import Duration
 MIN_POSITIVES = 25
 #: The longest window of the default features, all time aside.
 LONGEST_WINDOW = timedelta(days=364)
+#: A larger share of the log's keys that a lookup lacks is a warning, a smaller one a note: some items are always new.
+MOST_UNMATCHED = 0.1
+
+#: Why a lookup's row goes to quarantine: code, sentence, remedy. The first that applies is the row's reason.
+UNUSABLE_FACTS: Mapping[str, tuple[str, str]] = {
+    "lookup_unreadable_line": UNUSABLE["unreadable_line"],
+    "lookup_null_key": ("the key is null", "leave the rows out, or fill the key in"),
+    "lookup_blank_key": ("the key is blank", "leave the rows out, or fill the key in"),
+    "lookup_unparsable_key": ("the key is not a number, as the log's column is", "make both numbers, or both text"),
+    "lookup_unparsable_valid_from": ("valid_from is not a time", "write times like 2017-12-03T06:00:00+01:00; null means ever"),
+    "lookup_distant_valid_from": ("valid_from lies more than ten years ahead", "leave placeholders out; null means ever"),
+    "lookup_unparsable_known_at": ("known_at is not a time", UNUSABLE["unparsable_known_at"][1]),
+    "lookup_future_known_at": ("known_at lies in the future", UNUSABLE["future_known_at"][1]),
+    "lookup_unparsable_fact": (
+        "a numeric fact is infinite or beyond 10^12",
+        "turn it into text in the source, if it is a name and not an amount",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,35 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
+class LookupFacts:
+    """What one lookup held.
+
+    `unusable`: code to (count, first example). `keys`: different keys of the usable rows. `repeated`: rows beyond the first of their key
+    and times; `differing`: those of them with other facts. `pending`: rows that begin to hold in the future. `naive`: rows whose time
+    carries no offset. `empty`: facts that are null throughout. `versioned`: some column says since when. Of the `log_keys` values that the
+    log has of the key, the lookup lacks `unmatched`; `examples` are the first of these and the lookup's own first key.
+    """
+
+    name: str
+    key: str
+    columns: tuple[str, ...]
+    rows: int
+    usable: int
+    keys: int
+    unusable: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    repeated: int = 0
+    differing: int = 0
+    pending: int = 0
+    naive: int = 0
+    empty: tuple[str, ...] = ()
+    versioned: bool = True
+    log_keys: int = 0
+    unmatched: int = 0
+    examples: tuple[str, str] = ("", "")
+    remarks: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
 class LogFacts:
     """What the whole log held. `events`: name to (rows, customers)."""
 
@@ -58,6 +105,7 @@ class LogFacts:
     currencies: tuple[str, ...] = ()
     sources_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     numeric: tuple[str, ...] = ()
+    lookups: tuple[LookupFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +118,7 @@ class UsabilityReport:
     customers: int
     observed: tuple[datetime, datetime] | None
     events: Mapping[str, tuple[int, int]]
+    lookups: tuple[LookupFacts, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -78,7 +127,7 @@ class UsabilityReport:
 
     @property
     def quarantined(self) -> int:
-        """Rows that can't be used."""
+        """Rows of events that can't be used."""
         return sum(problem.count for problem in self.problems if problem.code in UNUSABLE)
 
     def codes(self) -> list[str]:
@@ -93,11 +142,14 @@ class UsabilityReport:
         return pd.DataFrame([{key: getattr(problem, key) for key in keys} for problem in self.problems], columns=list(keys))
 
     def __str__(self) -> str:
-        """Several lines: totals, events, problems by severity."""
+        """Several lines: totals, events, lookups, problems by severity."""
         span = f", {self.observed[0]:%Y-%m-%d} to {self.observed[1]:%Y-%m-%d}" if self.observed else ""
         lines = [f"{self.rows:,} rows, {self.usable:,} usable, {self.customers:,} customers{span}"]
         for name, (rows, customers) in self.events.items():
             lines.append(f"  {name}: {rows:,} events of {customers:,} customers")
+        lines += [
+            f"  {each.name}: {', '.join(each.columns)} by {each.key}, {each.usable:,} rows of {each.keys:,} keys" for each in self.lookups
+        ]
         order = {"error": 0, "warning": 1, "note": 2}
         lines += [f"- {problem}" for problem in sorted(self.problems, key=lambda problem: order[problem.severity])]
         if not self.problems:
@@ -116,6 +168,8 @@ def assess(facts: LogFacts, customers: int, targets: Sequence[Target] = (), as_o
     problems = list(facts.structural)
     for source in facts.sources:
         problems += _source_problems(source, facts.timezone)
+    for lookup in facts.lookups:
+        problems += _lookup_problems(lookup, facts.timezone)
     if not facts.structural and not usable:
         problems.append(Problem("empty_log", "no usable event is left", remedy="check the sources and the reasons above"))
     problems += [
@@ -147,7 +201,7 @@ def assess(facts: LogFacts, customers: int, targets: Sequence[Target] = (), as_o
             problems += stale_sources(facts.sources, as_of)
     spans = [source.observed for source in facts.sources if source.observed]
     observed = (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None
-    return UsabilityReport(tuple(problems), rows, usable, customers, observed, facts.events)
+    return UsabilityReport(tuple(problems), rows, usable, customers, observed, facts.events, facts.lookups)
 
 
 def _source_problems(source: SourceFacts, timezone: str) -> list[Problem]:
@@ -179,6 +233,57 @@ def _source_problems(source: SourceFacts, timezone: str) -> list[Problem]:
     if not source.rows:
         problems.append(Problem("empty_source", "no rows", "warning", remedy="check the export that writes it", source=source.name))
     return problems
+
+
+def _lookup_problems(lookup: LookupFacts, timezone: str) -> list[Problem]:
+    problems = list(lookup.remarks)
+    for code, (count, example) in lookup.unusable.items():
+        message, remedy = UNUSABLE_FACTS[code]
+        problems.append(Problem(code, f"{message}: put into quarantine", "warning", count, example, remedy))
+    if not lookup.usable:
+        text = "there is no row that can be used: its facts are null throughout"
+        problems.append(Problem("empty_lookup", text, "warning", remedy="check the export that writes it, and the reasons above"))
+        return [replace(problem, source=lookup.name) for problem in problems]
+    if lookup.naive:
+        remedy = "set timezone if that is not the log's"
+        problems.append(Problem("naive_times", f"times carry no offset: read in {timezone}", "note", lookup.naive, remedy=remedy))
+    if lookup.pending:
+        text = "rows begin to hold in the future: not in force before"
+        problems.append(Problem("lookup_pending", text, "note", lookup.pending, remedy="nothing, if they are planned changes"))
+    problems += _time_problems(lookup) + _match_problems(lookup)
+    for name in lookup.empty:
+        remedy = "check the source, or leave the column out"
+        problems.append(Problem("lookup_null_column", f"{name} is null in every row", "warning", lookup.usable, remedy=remedy))
+    return [replace(problem, source=lookup.name) for problem in problems]
+
+
+def _time_problems(lookup: LookupFacts) -> list[Problem]:
+    problems = []
+    if not lookup.versioned:
+        text = f"nothing says since when {', '.join(lookup.columns)} held: features of past cutoffs see what the source says today"
+        remedy = "give valid_from=, the column that says since when a row holds; without one, take only facts that never change"
+        problems.append(Problem("lookup_without_valid_from", text, "warning", remedy=remedy))
+    when = "of the same times" if lookup.versioned else "and nothing says which is newer"
+    if lookup.differing:
+        text = f"keys have several rows with different facts {when}: of each the last in the order of its facts is taken"
+        remedy = "keep one of them, or say since when each holds"
+        problems.append(Problem("lookup_ambiguous", text, "warning", lookup.differing, remedy=remedy))
+    if identical := lookup.repeated - lookup.differing:
+        text = "rows repeat another in key, times and facts: nothing is lost"
+        problems.append(Problem("lookup_repeated", text, "note", identical, remedy="nothing, or leave the copies out"))
+    return problems
+
+
+def _match_problems(lookup: LookupFacts) -> list[Problem]:
+    if not lookup.unmatched:
+        return []
+    share = lookup.unmatched / lookup.log_keys
+    text = f"{lookup.unmatched:,} of the log's {lookup.log_keys:,} values of {lookup.key} ({share:.1%}) are not in it: their facts are null"
+    remedy, example = "complete the lookup, if they should be there", lookup.examples[0]
+    if lookup.unmatched == lookup.log_keys:
+        remedy, example = "check the key: one of the two may be written otherwise", f"{example}; the lookup's: {lookup.examples[1]}"
+    severity: Severity = "warning" if share > MOST_UNMATCHED else "note"
+    return [Problem("lookup_unmatched", text, severity, lookup.unmatched, example, remedy)]
 
 
 def _target_problems(target: Target, facts: LogFacts) -> list[Problem]:

@@ -1,14 +1,15 @@
-"""The independent oracle: every aggregate, eligibility and label as a slow, obvious loop over one customer's rows.
+"""The independent oracle: every aggregate, lookup, eligibility and label as a slow, obvious loop over one customer's rows.
 
 Written from the laws and the specifications, not from the engines. A row is a dict: `at` and `known` (aware UTC, `known` may be None),
 and the columns of the common model; numbers are `Decimal`. Arithmetic is exact (`Fraction`) until the end.
 """
 
 import math
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from sqlglot import exp, parse_one
@@ -62,6 +63,39 @@ def column_of(row, name, zone):
     local = row["at"].astimezone(zone)
     calendar = {"day": day_of(row["at"], zone), "hour": local.hour, "weekday": local.isoweekday()}
     return calendar[name] if name in calendar else row[name]
+
+
+# Lookups ---------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A lookup's rows: each a dict of `key`, `valid_from`, `known_at` (both aware UTC, or None) and the facts."""
+
+    key: str
+    columns: tuple[str, ...]
+    rows: tuple[dict, ...] = field(repr=False)
+
+
+def joined(rows, lookups, cutoff):
+    """The rows with the facts of each lookup as they stood at the cutoff, whenever the row itself happened."""
+    return [row | {name: value for facts in lookups for name, value in standing(facts, row[facts.key], cutoff).items()} for row in rows]
+
+
+def standing(facts, key, cutoff):
+    """The facts of a key at the cutoff: of the rows valid and known before it the one valid latest, of those the one known latest.
+
+    Of rows that differ in nothing else, that whose facts come last, a null first.
+    """
+    best, best_rank = dict.fromkeys(facts.columns), None
+    for row in facts.rows:
+        valid, told = row["valid_from"], row["valid_from"] if row["known_at"] is None else row["known_at"]
+        if key is None or row["key"] != key or any(moment is not None and moment >= cutoff for moment in (valid, told)):
+            continue
+        rank = [(value is not None, value) for value in (valid, told, *(row[name] for name in facts.columns))]
+        if best_rank is None or rank > best_rank:
+            best, best_rank = {name: row[name] for name in facts.columns}, rank
+    return best
 
 
 # Conditions: True, False or None (unknown) -----------------------------------------------------------------------------------------
@@ -125,7 +159,7 @@ def _scalar(node, row, zone):
 
 
 def feature_value(feature, rows, cutoff, zone, numeric=("value", "quantity", "hour", "weekday", "day")):
-    """The feature over one customer's rows: a float, or None."""
+    """The feature over one customer's rows (with facts if there are lookups): a float, or None."""
     start = None if feature.window is None else earlier(cutoff, feature.window, zone)
     window = [row for row in seen(rows, cutoff) if start is None or row["at"] >= start]
     chosen = [row for row in window if holds(feature.where, row, zone)]
@@ -201,6 +235,29 @@ def _gaps(q):
     return [b - a for a, b in pairwise(q.active_days())]
 
 
+@cache
+def weight(age, half_life):
+    """2 ** (-age / half_life), both in whole days, computed with 60 digits and rounded half-even to 15 decimals."""
+    with localcontext(prec=60):
+        return Fraction((Decimal(2) ** (Decimal(-age) / half_life)).quantize(Decimal("1e-15"), ROUND_HALF_EVEN))
+
+
+def _decayed_sum(q):
+    today, total, found = day_of(q.cutoff, q.zone), Fraction(0), False
+    for row in q.chosen:
+        (value,) = q.values(rows=[row]) or (None,) if q.feature.columns else (1,)
+        if value is not None:
+            total, found = total + value * weight(max(0, today - day_of(row["at"], q.zone)), q.feature.half_life.days), True
+    return total if found else None
+
+
+def _edge(q, which, of_several):
+    """The column at the earliest or latest event that has it; of several at that instant the smallest or largest."""
+    having = [row for row in q.chosen if q.values(rows=[row])]
+    edge = which((row["at"] for row in having), default=None)
+    return of_several(q.values(rows=[row for row in having if row["at"] == edge]), default=None)
+
+
 def _overdue(q):
     days = q.active_days()
     return _over(day_of(q.cutoff, q.zone) - days[-1], _mean(_gaps(q))) if len(days) > 1 else None
@@ -222,6 +279,9 @@ _AGGREGATES = {
     "gap_mean": lambda q: _mean(_gaps(q)),
     "gap_std": lambda q: _std(_gaps(q)),
     "overdue": _overdue,
+    "decayed_sum": _decayed_sum,
+    "first": lambda q: _edge(q, min, min),
+    "last": lambda q: _edge(q, max, max),
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from persopredict import sections
 from persopredict.config import Config, load
 from persopredict.errors import ConfigurationError, Problem, SpecificationError
 from persopredict.sources import Constant
@@ -321,7 +322,6 @@ def test_a_dimension_has_a_name_of_its_own(tmp_path, dimensions):
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        ("[[lookups]]\npath = 'clients.csv'", "lookups"),
         ("[[sinks]]\ntype = 'webhook'", "sinks"),
         ("[[audiences]]\nname = 'loyal'", "audiences"),
         ("[serving]\nport = 8000", "serving"),
@@ -341,6 +341,132 @@ def test_a_warehouse_other_than_duckdb_is_not_available_yet(tmp_path):
     key, problem = only(tmp_path, SMALLEST.replace("warehouse.duckdb", "postgresql://user:hunter2@db/prod"))
     assert (key, problem.code) == ("warehouse.url", "not_available")
     assert "hunter2" not in str(problem)
+
+
+# Lookups ------------------------------------------------------------------------------------------------------------
+
+LOOKUP = """
+[[lookups]]
+path = "clients.csv"
+key = { customer_id = "client" }
+columns = ["tier"]
+valid_from = "since"
+"""
+
+
+def test_a_lookup_has_a_place_a_key_facts_and_the_times_of_its_rows(tmp_path):
+    as_table = LOOKUP.replace('["tier"]', "{ tier = 'Tier Code', member = { lit = 'yes' } }").replace("clients.csv", "c.csv")
+    config = load(write(tmp_path, SMALLEST + LOOKUP + as_table.replace("tier =", "class =") + 'known_at = "loaded"\nname = "loyalty"'))
+    clients, loyalty = config.lookups
+    assert (clients.key, clients.columns, clients.valid_from, clients.known_at) == (
+        {"customer_id": "client"},
+        {"tier": "tier"},
+        "since",
+        None,
+    )
+    assert loyalty.columns == {"class": "Tier Code", "member": Constant("yes")}
+    assert (clients.source_name, loyalty.source_name, loyalty.known_at) == ("clients.csv", "loyalty", "loaded")
+
+
+@pytest.mark.parametrize("missing", ["key", "columns"])
+def test_a_lookup_needs_a_key_and_facts(tmp_path, missing):
+    lines = "\n".join(line for line in LOOKUP.splitlines() if not line.startswith(missing))
+    key, problem = only(tmp_path, SMALLEST + lines)
+    assert (key, problem.code) == (f"lookups[0].{missing}", "missing_key")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [
+        ('{ customer_id = "client" }', "3", "key"),
+        ('{ customer_id = "client" }', '{ customer_id = "a", item_id = "b" }', "key"),
+        ('{ customer_id = "client" }', "{}", "key"),
+        ('{ customer_id = "client" }', '{ custmer_id = "client" }', "key"),
+        ('{ customer_id = "client" }', '"event_at"', "key"),
+        ('{ customer_id = "client" }', '"tier"', "key"),
+        ('["tier"]', "[]", "columns"),
+        ('["tier"]', "{}", "columns"),
+        ('["tier"]', '["Tier Code"]', "columns"),
+        ('["tier"]', '["value"]', "columns"),
+        ('["tier"]', '["until_us"]', "columns"),
+        ('["tier"]', '["source"]', "columns"),
+        ('"since"', "3", "valid_from"),
+    ],
+)
+def test_what_is_wrong_with_a_lookup_is_told_by_key(tmp_path, before, after, key):
+    at, problem = only(tmp_path, SMALLEST + LOOKUP.replace(before, after))
+    assert (at, problem.code) == (f"lookups[0].{key}", "bad_value")
+    assert problem.remedy
+
+
+def test_a_fact_s_name_is_taken_by_a_dimension_a_category_or_another_lookup(tmp_path):
+    events = EVENTS + 'dimensions = ["tier"]\ncategory = ["Group", "family"]\n'
+    text = events + TARGET + WAREHOUSE + LOOKUP + LOOKUP.replace('"tier"', '"family", "band"') + LOOKUP.replace('"tier"', '"band"')
+    problems = found(tmp_path, text)
+    assert {key: problem.message for key, problem in problems.items()} == {
+        "lookups[0].columns": "'tier' is a dimension of the log already",
+        "lookups[1].columns": "'family' is a category level of the log",
+        "lookups[2].columns": "'band' is a fact of lookups[1] already",
+    }
+
+
+def test_the_key_may_be_a_dimension_or_a_level_that_some_source_has(tmp_path):
+    events = EVENTS + 'dimensions = { store = "shop" }\ncategory = ["Group", "family"]\n'
+    text = (
+        events
+        + EVENTS
+        + TARGET
+        + WAREHOUSE
+        + LOOKUP.replace("customer_id", "store")
+        + LOOKUP.replace("customer_id", "group").replace('"tier"', '"band"')
+    )
+    assert [lookup.key for lookup in load(write(tmp_path, text)).lookups] == [{"store": "client"}, {"group": "client"}]
+
+
+def test_a_broken_source_of_events_hides_no_problem_of_lookups_and_invents_none(tmp_path):
+    text = SMALLEST.replace("sold_at", 'sold_at"\nvalu = "x') + LOOKUP.replace("customer_id", "store") + LOOKUP.replace('["tier"]', "[]")
+    assert set(found(tmp_path, text)) == {"events[0].columns.valu", "lookups[1].columns"}
+
+
+def test_lookups_in_single_brackets_are_explained(tmp_path):
+    key, problem = only(tmp_path, SMALLEST + LOOKUP.replace("[[lookups]]", "[lookups]"))
+    assert key == "lookups"
+    assert "[[lookups]]" in problem.remedy
+
+
+@pytest.mark.parametrize("places", ["", "table = 'a'\nquery = 'select 1'"])
+def test_a_lookup_is_exactly_one_of_path_table_and_query(tmp_path, places):
+    key, problem = only(tmp_path, SMALLEST + LOOKUP.replace('path = "clients.csv"', places) + "[source]\nurl = 'events.duckdb'")
+    assert (key, problem.code) == ("lookups[0]", "contradiction")
+
+
+def test_the_table_of_a_lookup_needs_a_database(tmp_path):
+    key, problem = only(tmp_path, SMALLEST + LOOKUP.replace('path = "clients.csv"', "table = 'clients'"))
+    assert (key, problem.code) == ("source.url", "missing_key")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{ customer_id = "client" }', '"${SECRET}"'),
+        ('{ customer_id = "client" }', '{ "${SECRET}" = "client" }'),
+        ('customer_id = "client"', 'customer_id = "${SECRET}", item_id = "x"'),
+        ('["tier"]', '["${SECRET}"]'),
+        ('["tier"]', '["tier", "${SECRET}"]\nname = 3'),
+    ],
+)
+def test_what_a_lookup_took_from_the_environment_is_never_shown(tmp_path, monkeypatch, before, after):
+    monkeypatch.setenv("SECRET", "hunter2-x")
+    error = refused(tmp_path, SMALLEST + LOOKUP.replace(before, after))
+    assert "hunter2" not in f"{error!s}{error!r}{error.problems!r}".lower()
+
+
+def test_the_page_on_configuration_lists_the_keys_of_a_lookup():
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    lines = page.split("## `[[lookups]]`", 1)[1].split("```", 1)[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")]
+    fields = sections.Lookup.model_fields.items()
+    assert rows == [[f"`{key}`", "required" if field.is_required() else "–", field.description] for key, field in fields]
 
 
 # The environment ----------------------------------------------------------------------------------------------------
@@ -482,6 +608,24 @@ def test_a_table_is_read_from_the_source_database(tmp_path):
     by_query = load(write(tmp_path, base.replace('path = "sales.csv"', query))).event_log()
     assert [row[2] for row in by_table.catalog] == [1]
     assert [row[2] for row in by_query.catalog] == [2]
+
+
+def test_lookups_join_the_log_from_files_tables_and_queries(tmp_path):
+    import duckdb
+
+    sales(tmp_path)
+    pd.DataFrame({"client": [1, 2], "tier": ["gold", "silver"], "since": ["2024-01-01"] * 2}).to_csv(tmp_path / "clients.csv")
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as database:
+        database.execute("CREATE TABLE homes AS SELECT 2 AS customer_id, 'north' AS region")
+    table = "[[lookups]]\ntable = 'homes'\nkey = 'customer_id'\ncolumns = ['region']\n"
+    query = "[[lookups]]\nquery = 'SELECT * FROM homes'\nkey = 'customer_id'\ncolumns = { home = 'region' }\nname = 'by_query'\n"
+    text = SMALLEST + LOOKUP + table + query + "[source]\nurl = 'shop.duckdb'\n[project]\ntimezone = 'Asia/Tokyo'"
+    log = load(write(tmp_path, text)).event_log()
+    assert [(each.name, each.columns) for each in log.lookups] == [
+        ("clients.csv", ("tier",)), ("homes", ("region",)), ("by_query", ("home",)),
+    ]  # fmt: skip
+    assert (log.values_of("tier", 5), log.values_of("region", 5), log.values_of("home", 5)) == (("silver", "gold"), ("north",), ("north",))
+    assert log.values_of("tier", 5, datetime(2023, 12, 31, 14, 59, tzinfo=UTC)) == ()
 
 
 # The starter --------------------------------------------------------------------------------------------------------

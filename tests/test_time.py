@@ -101,7 +101,7 @@ def test_a_customer_without_events_before_the_cutoff_is_not_in_its_snapshot():
 
 
 EVERYTHING = [
-    Feature(aggregate, columns, window=window, fallback=None)
+    Feature(aggregate, columns, window=window, fallback=None, half_life="7d" if aggregate == "decayed_sum" else None)
     for aggregate, columns in {
         **{name: "hour" if kind.columns == (1,) else None for name, kind in AGGREGATES.items()},
         "ratio": ("hour", "day"),

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pyarrow as pa
 from sqlglot import exp
 
-from persopredict.errors import EngineError, Problem
+from persopredict.errors import Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A query with a name that means something: it becomes a table of that name, and the name appears in errors.
-
-    `drops` are tables that nobody needs once the step is done: memory is freed as the work goes on.
-    """
+    """A query with a name that means something: it becomes a table of that name, and the name appears in errors."""
 
     name: str
     query: exp.Query
-    drops: tuple[str, ...] = ()
+    _texts: dict[tuple[str, bool], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def sql(self, dialect: str, *, pretty: bool = True) -> str:
-        """The query's text in an engine's dialect."""
-        return self.query.sql(dialect=dialect, pretty=pretty)
+        """The query's text in an engine's dialect. It is kept: writing a wide query takes longer than running it on a few customers."""
+        key = (dialect, pretty)
+        if key not in self._texts:
+            self._texts[key] = self.query.sql(dialect=dialect, pretty=pretty)
+        return self._texts[key]
 
 
 class Engine(ABC):
@@ -71,12 +71,5 @@ class Engine(ABC):
         """The step's result, for results that are small."""
 
     @abstractmethod
-    def batches(self, step: Step, size: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """The step's result in Arrow batches of at most `size` rows."""
-
-    def arrow(self, step: Step) -> pa.Table:
-        """The step's result as one Arrow table."""
-        batches = list(self.batches(step))
-        if not batches:
-            raise EngineError(step.name, step.sql(self.dialect), "no schema came back")
-        return pa.Table.from_batches(batches)
+    def arrow(self, step: Step, parameters: Mapping[str, int] | None = None) -> pa.Table:
+        """The step's result as one Arrow table; `parameters` are the values of those in the query."""

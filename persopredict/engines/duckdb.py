@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -139,17 +139,10 @@ class DuckDBEngine(Engine):
         """All rows of a small result."""
         return self._execute(step, step.sql("duckdb", pretty=False)).fetchall()
 
-    def batches(self, step: Step, size: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """The result, batch by batch; at least one batch, so that an empty result still has its schema."""
-        sql = step.sql("duckdb", pretty=False)
+    def arrow(self, step: Step, parameters: Mapping[str, int] | None = None) -> pa.Table:
+        """The result, with its schema even if it is empty."""
         try:
-            reader = self._connection.sql(sql).to_arrow_reader(size)
-            seen = False
-            for batch in reader:
-                seen = True
-                yield batch
-            if not seen:
-                yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+            return self._connection.sql(step.sql("duckdb", pretty=False), params=dict(parameters or {})).to_arrow_table()
         except duckdb.Error as error:
             raise EngineError(step.name, step.sql("duckdb"), str(error)) from error
 

@@ -45,6 +45,11 @@ def lit(value: str | int | float | bool | None) -> exp.Expression:
     return cast(exp.Expression, exp.convert(value))
 
 
+def parameter(name: str) -> exp.Expression:
+    """A value that is given when the query runs."""
+    return exp.Parameter(this=exp.Var(this=name))
+
+
 def table(name: str, alias: str | None = None) -> exp.Table:
     """A quoted table."""
     return exp.table_(exp.to_identifier(name, quoted=True), alias=alias)

@@ -1,423 +1,366 @@
-"""How a set of features becomes SQL: a few named steps, each a pure function of the specs.
+"""How needs become SQL: a few named steps, each a pure function of the specs.
 
-The log is read once per kind of aggregate into *cells*: one customer, one stretch of time so short that no boundary of any window falls
-inside it. Sums, counts and extremes of cells add up to those of every window of every cutoff, so the events themselves are touched once,
-however many windows and cutoffs there are. Three kinds of steps follow one pattern, cells then a roll-up onto the spine:
+The log is put in order of its customers once. From there on everything is asked for one range of customers at a time, so that memory stays
+bounded whatever the log's size, and what comes back are compact aggregates, never events:
 
-    events ─► cells ──────► rolled       counts, sums, extremes, first and last times
-           ─► pairs_<n> ─► holds_<n> ─► distinct_<n>
-                                        distinct values: a value counts in a window if its last occurrence before the cutoff lies in it
-           ─► days_<n> ───► rhythm_<n>   gaps between active days
+    events ─► customers ─► ordered ─┬─► cells        counts, sums, extremes, first and last, active days of each cell (`fold` does the rest)
+                                    ├─► distinct_<n>  a value counts in a window if its last cell before the cutoff lies in it
+                                    └─► decayed       values times their weights, from a table by days of age
 
-A cell carries two times: when its events happened and when the latest of them became known; both must lie before the cutoff (law 1).
+A *group* is a customer where all share the cutoffs, or a spine row where each has its own; `grouped` is the only place that knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
-from math import gcd
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from sqlglot import exp
 
 from persopredict import conditions
 from persopredict.engines.base import Step
 from persopredict.engines.expressions import (
-    MICROSECONDS_PER_DAY,
+    DECIMAL,
     both,
     case,
     cast_to,
     col,
     count,
-    double,
+    every,
     floor_to,
     func,
     lit,
-    quotient,
+    parameter,
     select,
     table,
     where,
 )
-from persopredict.features.spec import Feature
+from persopredict.features.edges import SharedEdges
+from persopredict.features.fold import BLOCK
+from persopredict.features.measures import MILLION, Asked, Measure, Window
 from persopredict.times import Duration
 
-SPINE, CUTOFFS, EVENTS = "spine", "cutoffs", "events"
-KEYS = ("customer_id", "cutoff_us")
+CUSTOMERS, ORDERED, ROWS, WEIGHTS = "customers", "ordered", "rows", "weights"
+# Columns of ours have a space in their names: no column of a log has.
+CUSTOMER, GROUP, CELL, SEEN, WEIGHED = "customer number", "group number", "cell number", "first seen", "weighing day"
+#: The range of customers that a step is asked for, both ends included.
+LOW, HIGH = "low", "high"
+
+#: One digit more than 64 bits hold: what is multiplied with it is multiplied in 128 bits.
+_WIDE = "DECIMAL(19, 0)"
 
 
-def bound(window: Duration) -> str:
-    """The column of the table `cutoffs` that holds the start of this window.
+@dataclass(frozen=True)
+class Joined:
+    """A lookup's facts as the engine holds them: the table, the log's column that finds its rows, and whether they have a time."""
 
-    >>> bound(Duration.parse("4w"))
-    'from_28d'
-    """
-    return f"from_{window}"
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What a cell holds, and how cells add up: `kind` is one of `_MEASURES`."""
-
-    kind: str
-    column: str | None = None
-    where: str | None = None
-
-
-#: kind: (aggregate of events into a cell, aggregate of cells into a window)
-_MEASURES: Mapping[str, tuple[str, str]] = {
-    "count": ("COUNT", "SUM"),
-    "known": ("COUNT", "SUM"),
-    "sum": ("SUM", "SUM"),
-    "micros": ("SUM", "SUM"),
-    "squares": ("SUM", "SUM"),
-    "min": ("MIN", "MIN"),
-    "max": ("MAX", "MAX"),
-    "first": ("MIN", "MIN"),
-    "last": ("MAX", "MAX"),
-}
-
-
-def _cell_value(measure: Measure) -> exp.Expression:
-    """The measure of one cell, over its events."""
-    condition = None if measure.where is None else conditions.parse(measure.where)
-    if measure.kind == "count":
-        return count(condition)
-    source: exp.Expression = col("event_us") if measure.kind in ("first", "last") else col(measure.column or "")
-    if measure.kind in ("micros", "squares"):
-        # Spreads come from exact integer moments: millionths, squared in 128 bits.
-        source = cast_to(cast_to(source, "DECIMAL(24, 6)") * lit(1_000_000), "HUGEINT")
-    if measure.kind == "squares":
-        source = source * source.copy()
-    return where(func(_MEASURES[measure.kind][0], source), condition)
-
-
-def _window_value(measure: Measure, name: str, within: exp.Expression | None) -> exp.Expression:
-    return where(func(_MEASURES[measure.kind][1], col(name, "cell")), within)
-
-
-def within(window: Duration | None, time: exp.Expression) -> exp.Expression | None:
-    """``time >= start of the window``; None for all time."""
-    return None if window is None else exp.GTE(this=time, expression=col(bound(window), "bounds"))
+    table: str
+    key: str
+    columns: tuple[str, ...]
+    versioned: bool
 
 
 @dataclass(frozen=True)
 class Log:
-    """What planning needs to know of a log: whether some events became known late, and its columns that hold numbers."""
+    """What planning needs to know of a log: whether some events became known late, its columns that hold numbers, and its lookups."""
 
     late: bool
     numeric: frozenset[str]
+    lookups: tuple[Joined, ...] = ()
+
+    def timed(self, columns: Iterable[str]) -> bool:
+        """Whether one of the columns is a fact that depends on the cutoff."""
+        facts = {name for lookup in self.lookups if lookup.versioned for name in lookup.columns}
+        return not facts.isdisjoint(columns)
 
 
-@dataclass
-class Grid:
-    """The length of a cell: the greatest step that every boundary is a multiple of, in microseconds."""
-
-    step: int
-
-    @classmethod
-    def of(cls, boundaries: Sequence[int]) -> Grid:
-        """The grid on which all boundaries lie.
-
-        >>> Grid.of([86_400_000_000, 7 * 86_400_000_000]).step == 86_400_000_000
-        True
-        """
-        return cls(max(1, reduce(gcd, boundaries, 0)))
+def number(column: str) -> str:
+    """The column of `ordered` that holds a number as an exact decimal of six places, whose digits are its millionths."""
+    return f"{column} exact"
 
 
-def cells(
-    name: str,
-    grid: Grid,
-    log: Log,
-    *,
-    keys: Mapping[str, exp.Expression],
-    values: Mapping[str, exp.Expression],
-    only: exp.Expression | None,
-) -> Step:
-    """Events grouped by customer, `keys` and cell: ``cell_us`` is when they happened, ``known_us`` when they were known, both floored."""
-    floored = {"cell_us": floor_to(col("event_us"), grid.step)}
-    if log.late:
-        known = func("GREATEST", col("event_us"), func("COALESCE", col("known_us"), col("event_us")))
-        floored["known_cell_us"] = floor_to(known, grid.step)
-    query = select({"customer_id": col("customer_id"), **keys, **floored, **values}, EVENTS)
-    if only is not None:
-        query = query.where(only)
-    grouped = [col("customer_id"), *keys.values(), *floored.values()]
-    return Step(name, query.group_by(*(column.copy() for column in grouped), copy=False))
+def customers_step(spine: str | None = None) -> Step:
+    """Customers numbered in the order of their ids, those of the log and those that only a spine names."""
+    known: exp.Query = exp.select(col("customer_id")).from_(table("events")).distinct()
+    if spine is not None:
+        known = exp.union(known, exp.select(col("customer_id")).from_(table(spine)), distinct=True)
+    number = exp.Window(this=func("ROW_NUMBER"), order=exp.Order(expressions=[exp.Ordered(this=col("customer_id"), nulls_first=False)]))
+    numbered = cast_to(exp.paren(number - lit(1)), "INTEGER")
+    return Step(CUSTOMERS, select({"customer_id": col("customer_id"), CUSTOMER: numbered}, known.subquery("known")))
 
 
-def on_spine(name: str, log: Log, columns: Mapping[str, exp.Expression], *, keys: Sequence[str] = (), spine: bool = True) -> exp.Select:
-    """Cells joined to every cutoff that sees them, ready to be grouped; without a spine, every customer the cutoff knows."""
-    known = col("known_cell_us" if log.late else "cell_us", "cell")
-    seen = exp.LT(this=known, expression=col("cutoff_us", "bounds"))
-    owner = "spine" if spine else "cell"
-    start = {"customer_id": col("customer_id", owner), "cutoff_us": col("cutoff_us", "bounds"), **{key: col(key, "cell") for key in keys}}
-    query = select({**start, **columns}, table(CUTOFFS, "bounds"))
-    if spine:
-        query = query.join(
-            table(SPINE, "spine"), on=exp.EQ(this=col("cutoff_us", "spine"), expression=col("cutoff_us", "bounds")), copy=False
-        )
-        same = exp.EQ(this=col("customer_id", "cell"), expression=col("customer_id", "spine"))
-        query = query.join(table(name, "cell"), on=exp.and_(same, seen), copy=False)
-    else:
-        query = query.join(table(name, "cell"), on=seen, copy=False)
-    return query.group_by(*(column.copy() for column in start.values()), copy=False)
+def ordered_step(log: Log, columns: Iterable[str], numbers: Iterable[str]) -> Step:
+    """The log's events in order of their customers: `columns` as they are, `numbers` as exact decimals.
 
-
-@dataclass
-class Rollup:
-    """Windowed measures over one table of cells, each asked for once and known by a column name."""
-
-    log: Log
-    measures: dict[Measure, str] = field(default_factory=dict)
-    windowed: dict[tuple[Measure, Duration | None], str] = field(default_factory=dict)
-
-    def ask(self, measure: Measure, window: Duration | None) -> exp.Expression:
-        """The column that will hold the measure over the window."""
-        self.measures.setdefault(measure, f"m{len(self.measures)}")
-        return col(self.windowed.setdefault((measure, window), f"w{len(self.windowed)}"))
-
-    def steps(self, grid: Grid, *, source: str, result: str, spine: bool = True) -> list[Step]:
-        """The cells, then their roll-up."""
-        values = {name: _cell_value(measure) for measure, name in self.measures.items()}
-        rolled = {
-            name: _window_value(measure, self.measures[measure], within(window, col("cell_us", "cell")))
-            for (measure, window), name in self.windowed.items()
-        }
-        return [
-            cells(source, grid, self.log, keys={}, values=values, only=None),
-            Step(result, on_spine(source, self.log, rolled, spine=spine), drops=(source,)),
-        ]
-
-
-@dataclass
-class Distinct:
-    """Distinct values of one column under one condition, over several windows."""
-
-    column: str
-    condition: str | None
-    windows: dict[Duration | None, str] = field(default_factory=dict)
-
-    def ask(self, window: Duration | None, prefix: str) -> exp.Expression:
-        """The column that will hold the number of distinct values in the window."""
-        return col(self.windows.setdefault(window, f"{prefix}w{len(self.windows)}"))
-
-    def steps(self, number: int, grid: Grid, log: Log) -> list[Step]:
-        """Pairs of customer and value by cell; for each cutoff the last cell of each pair; how many of those lie in each window.
-
-        Most pairs stay as they are from one cutoff to the next, so they are not spread over all cutoffs and grouped again: each occurrence
-        that is a pair's last holds from the first cutoff that sees it until a later one is seen (`holds`).
-        """
-        present = exp.Not(this=exp.Is(this=col(self.column), expression=exp.null()))
-        only = both([present, None if self.condition is None else conditions.parse(self.condition)])
-        pairs = cells(f"pairs_{number}", grid, log, keys={"entry": col(self.column)}, values={}, only=only)
-        holds = Step(f"holds_{number}", _holding(pairs.name, log), drops=(pairs.name,))
-        counts = {name: count(within(window, col("last_us", "holds"))) for window, name in self.windows.items()}
-        return [pairs, holds, Step(f"distinct_{number}", _on_held(holds.name, counts), drops=(holds.name,))]
-
-
-def _holding(pairs: str, log: Log) -> exp.Select:
-    """For each pair: from which cutoff to before which its last occurrence is in which cell."""
-    known = "known_cell_us" if log.late else "cell_us"
-    instants = select({"known_us": col(known)}, pairs).distinct().subquery("instants")
-    sees = exp.LT(this=col("known_us", "instants"), expression=col("cutoff_us", "bounds"))
-    first = select({"known_us": col("known_us", "instants"), "first_us": func("MIN", col("cutoff_us", "bounds"))}, instants)
-    first = first.join(table(CUTOFFS, "bounds"), on=sees).group_by(col("known_us", "instants"))
-    keys = {"customer_id": col("customer_id", "pair"), "entry": col("entry", "pair"), "first_us": col("first_us", "sight")}
-    seen = select({**keys, "last_us": func("MAX", col("cell_us", "pair"))}, table(pairs, "pair"))
-    seen = seen.join(first.subquery("sight"), on=exp.EQ(this=col("known_us", "sight"), expression=col(known, "pair")))
-    seen = seen.group_by(*(column.copy() for column in keys.values()))
-
-    def over(value: exp.Expression) -> exp.Expression:
-        order = exp.Order(expressions=[exp.Ordered(this=col("first_us"), nulls_first=False)])
-        return exp.Window(this=value, partition_by=[col("customer_id"), col("entry")], order=order)
-
-    # An occurrence that became known late may lie before one that was known already: the running maximum keeps the later.
-    spans: dict[str, exp.Expression] = {"last_us": over(func("MAX", col("last_us"))), "next_us": over(func("LEAD", col("first_us")))}
-    columns: dict[str, exp.Expression] = {"customer_id": col("customer_id"), "first_us": col("first_us"), **spans}
-    return select(columns, seen.subquery("seen"))
-
-
-def _on_held(holds: str, counts: Mapping[str, exp.Expression]) -> exp.Select:
-    """The spine's rows with what each of their customers' pairs holds at the cutoff, grouped."""
-    keys = {key: col(key, SPINE) for key in KEYS}
-    at = col("cutoff_us", SPINE)
-    until = exp.or_(exp.Is(this=col("next_us", "holds"), expression=exp.null()), exp.LT(this=at, expression=col("next_us", "holds")))
-    held = exp.and_(
-        exp.EQ(this=col("customer_id", "holds"), expression=col("customer_id", SPINE)),
-        exp.LTE(this=col("first_us", "holds"), expression=at.copy()),
-        until,
-    )
-    columns: dict[str, exp.Expression] = {**keys, **counts}
-    query = select(columns, table(SPINE))
-    query = query.join(table(CUTOFFS, "bounds"), on=exp.EQ(this=col("cutoff_us", "bounds"), expression=at.copy()))
-    return query.join(table(holds, "holds"), on=held).group_by(*(column.copy() for column in keys.values()))
-
-
-@dataclass
-class Rhythm:
-    """Gaps between active days under one condition, over several windows: exact sums of days and of squared days."""
-
-    condition: str | None
-    windows: dict[Duration | None, str] = field(default_factory=dict)
-
-    def ask(self, window: Duration | None, prefix: str) -> tuple[exp.Expression, ...]:
-        """Columns: number of gaps, their sum, their sum of squares, days since the last active day."""
-        name = self.windows.setdefault(window, f"{prefix}w{len(self.windows)}")
-        return tuple(col(f"{name}_{part}") for part in ("n", "sum", "squares", "since"))
-
-    def steps(self, number: int, grid: Grid, log: Log) -> list[Step]:
-        """Active days by cell; those each cutoff sees; the gap from each to the one before; sums over the windows that hold both ends."""
-        only = None if self.condition is None else conditions.parse(self.condition)
-        days = cells(f"days_{number}", grid, log, keys={"day": col("day")}, values={}, only=only)
-        seen = on_spine(days.name, log, {"last_us": func("MAX", col("cell_us", "cell"))}, keys=["day"]).subquery("seen")
-        before = {"before": "day", "before_us": "last_us"}
-        order = exp.Order(expressions=[exp.Ordered(this=col("day"), nulls_first=False)])
-        lagged = {
-            name: exp.Window(this=func("LAG", col(source)), partition_by=[col(key) for key in KEYS], order=order.copy())
-            for name, source in before.items()
-        }
-        gaps = select({**{name: col(name) for name in (*KEYS, "day", "last_us")}, **lagged}, seen).subquery("gap")
-        length = cast_to(exp.paren(col("day", "gap") - col("before", "gap")), "BIGINT")
-        sums: dict[str, exp.Expression] = {}
-        for window, name in self.windows.items():
-            inside = within(window, col("before_us", "gap"))
-            held = both([exp.Not(this=exp.Is(this=col("before_us", "gap"), expression=exp.null())), inside])
-            sums[f"{name}_n"] = count(held)
-            sums[f"{name}_sum"] = where(func("SUM", length.copy()), held)
-            sums[f"{name}_squares"] = where(func("SUM", length.copy() * length.copy()), held)
-            since = exp.paren(col("cutoff_day", "bounds") - col("day", "gap"))
-            sums[f"{name}_since"] = where(func("MIN", since), within(window, col("last_us", "gap")))
-        return [days, Step(f"rhythm_{number}", _per_key(gaps, "gap", sums), drops=(days.name,))]
-
-
-def _per_key(source: exp.Expression, alias: str, columns: Mapping[str, exp.Expression]) -> exp.Select:
-    """Group by customer and cutoff, with the cutoff's bounds at hand."""
-    keys = {key: col(key, alias) for key in KEYS}
-    same = exp.EQ(this=col("cutoff_us", "bounds"), expression=col("cutoff_us", alias))
-    query = select({**keys, **columns}, source).join(table(CUTOFFS, "bounds"), on=same, copy=False)
-    return query.group_by(*(column.copy() for column in keys.values()), copy=False)
-
-
-class FeaturePlan:
-    """The steps that compute a set of features, and the columns that they end in."""
-
-    def __init__(self, features: Sequence[Feature], log: Log) -> None:
-        self.log = log
-        self._rollup = Rollup(log)
-        self._distinct: dict[tuple[str, str | None], Distinct] = {}
-        self._rhythm: dict[str | None, Rhythm] = {}
-        self.columns = {feature.name: self._finished(feature) for feature in features}
-
-    def _finished(self, feature: Feature) -> exp.Expression:
-        """The feature as double, its fallback where it is undefined."""
-        value = double(getattr(self, f"_value_{feature.aggregate}")(feature))
-        return value if feature.fallback is None else func("COALESCE", value, double(lit(feature.fallback)))
-
-    def steps(self, grid: Grid) -> list[Step]:
-        """All steps, in order."""
-        found = self._rollup.steps(grid, source="cells", result="rolled") if self._rollup.measures else []
-        for number, distinct in enumerate(self._distinct.values()):
-            found += distinct.steps(number, grid, self.log)
-        for number, rhythm in enumerate(self._rhythm.values()):
-            found += rhythm.steps(number, grid, self.log)
-        return found
-
-    def results(self) -> list[str]:
-        """The tables, keyed by customer and cutoff, that `columns` read."""
-        rolled = ["rolled"] if self._rollup.measures else []
-        return [*rolled, *(f"distinct_{n}" for n in range(len(self._distinct))), *(f"rhythm_{n}" for n in range(len(self._rhythm)))]
-
-    # `_value_<aggregate>`: its value from windowed measures, null where undefined ------------------------------------------------
-
-    def _ask(
-        self, feature: Feature, kind: str, column: str | None = None, *, anywhere: bool = False, window: Duration | None = None
-    ) -> exp.Expression:
-        measure = Measure(kind, column, None if anywhere else feature.where)
-        return self._rollup.ask(measure, window or feature.window)
-
-    def _value_count(self, feature: Feature) -> exp.Expression:
-        return func("NULLIF", self._ask(feature, "count"), lit(0))
-
-    def _value_sum(self, feature: Feature) -> exp.Expression:
-        return self._ask(feature, "sum", feature.columns[0])
-
-    def _value_mean(self, feature: Feature) -> exp.Expression:
-        return quotient(self._value_sum(feature), self._ask(feature, "known", feature.columns[0]))
-
-    def _value_min(self, feature: Feature) -> exp.Expression:
-        return self._ask(feature, "min", feature.columns[0])
-
-    def _value_max(self, feature: Feature) -> exp.Expression:
-        return self._ask(feature, "max", feature.columns[0])
-
-    def _value_std(self, feature: Feature) -> exp.Expression:
-        column = feature.columns[0]
-        number, total, squares = (self._ask(feature, kind, column) for kind in ("known", "micros", "squares"))
-        return quotient(_deviation(number, total, squares), lit(1e6))
-
-    def _distinct_of(self, column: str, feature: Feature) -> exp.Expression:
-        key = (column, feature.where)
-        found = self._distinct.setdefault(key, Distinct(*key))
-        return func("NULLIF", found.ask(feature.window, f"d{list(self._distinct).index(key)}"), lit(0))
-
-    def _value_distinct(self, feature: Feature) -> exp.Expression:
-        return self._distinct_of(feature.columns[0], feature)
-
-    def _value_share(self, feature: Feature) -> exp.Expression:
-        kind, column = ("sum", feature.columns[0]) if feature.columns else ("count", None)
-        part = func("COALESCE", double(self._ask(feature, kind, column)), lit(0.0))
-        return quotient(part, self._ask(feature, kind, column, anywhere=True))
-
-    def _value_ratio(self, feature: Feature) -> exp.Expression:
-        upper, lower = feature.columns
-        below = self._ask(feature, "sum", lower) if lower in self.log.numeric and lower != "day" else self._distinct_of(lower, feature)
-        return quotient(self._ask(feature, "sum", upper), below)
-
-    def _value_trend(self, feature: Feature) -> exp.Expression:
-        assert feature.window is not None
-        kind, column = ("sum", feature.columns[0]) if feature.columns else ("count", None)
-        recent = func("COALESCE", self._ask(feature, kind, column, window=feature.window.half()), lit(0))
-        whole = self._ask(feature, kind, column)
-        # Subtracted as exact decimals: halves of large totals differ by less than a double can hold.
-        return quotient(exp.paren(recent + recent.copy() - whole), whole.copy())
-
-    def _value_recency(self, feature: Feature) -> exp.Expression:
-        return _days(col("cutoff_us", SPINE) - self._ask(feature, "last"))
-
-    def _value_tenure(self, feature: Feature) -> exp.Expression:
-        return _days(col("cutoff_us", SPINE) - self._ask(feature, "first"))
-
-    def _gaps(self, feature: Feature) -> tuple[exp.Expression, ...]:
-        found = self._rhythm.setdefault(feature.where, Rhythm(feature.where))
-        return found.ask(feature.window, f"g{list(self._rhythm).index(feature.where)}")
-
-    def _value_gap_mean(self, feature: Feature) -> exp.Expression:
-        number, total, _, _ = self._gaps(feature)
-        return quotient(total, number)
-
-    def _value_gap_std(self, feature: Feature) -> exp.Expression:
-        number, total, squares, _ = self._gaps(feature)
-        return _deviation(number, total, squares)
-
-    def _value_overdue(self, feature: Feature) -> exp.Expression:
-        number, total, _, since = self._gaps(feature)
-        return quotient(double(since) * double(number), total)
-
-
-def _deviation(number: exp.Expression, total: exp.Expression, squares: exp.Expression) -> exp.Expression:
-    """Sample standard deviation from integer moments, about the whole part m of the mean, with r = Σx − n m.
-
-    Σ(x − m)² = Σx² − m (Σx + r) is exact, so nothing cancels, and no product is larger than the moments themselves.
+    Facts without a time are joined here. Those with one depend on the cutoff: `grouped` joins them.
     """
-    n, s, q = (cast_to(part, "HUGEINT") for part in (number, total, squares))
-    m = exp.paren(exp.IntDiv(this=s, expression=func("NULLIF", n, lit(0))))
-    r = exp.paren(s.copy() - exp.paren(m * n.copy()))
-    about_m = exp.paren(q - exp.paren(m.copy() * exp.paren(s.copy() + r)))
-    spread = exp.paren(double(about_m) - exp.paren(quotient(exp.paren(double(r.copy()) * double(r.copy())), n.copy())))
-    variance = quotient(spread, exp.paren(n.copy() - lit(1)))
-    return case([(exp.GT(this=number.copy(), expression=lit(1)), func("SQRT", variance))])
+    facts = {name: lookup for lookup in log.lookups for name in lookup.columns}
+    static = {name for name, lookup in facts.items() if not lookup.versioned}
+    wanted, counted = dict.fromkeys(columns), dict.fromkeys(numbers)
+    keys = [lookup.key for lookup in log.lookups if lookup.versioned and {*wanted, *counted} & set(lookup.columns)]
+    kept = dict.fromkeys([*(name for name in [*wanted, *keys] if name not in facts or name in static)])
+    known = func("GREATEST", col("event_us", "events"), func("COALESCE", col("known_us", "events"), col("event_us", "events")))
+
+    def owner(name: str) -> exp.Expression:
+        return col(name, facts[name].table if name in static else "events")
+
+    chosen = {
+        CUSTOMER: col(CUSTOMER, CUSTOMERS),
+        "event_us": col("event_us", "events"),
+        **({"known_us": known} if log.late else {}),
+        **{name: owner(name) for name in kept},
+        **{number(name): cast_to(owner(name), DECIMAL) for name in counted if name not in facts or name in static},
+    }
+    same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", "events"))
+    query = select(chosen, table("events")).join(table(CUSTOMERS), on=same, copy=False)
+    for lookup in log.lookups:
+        if not lookup.versioned and not {*wanted, *counted}.isdisjoint(lookup.columns):
+            found = exp.EQ(this=col("key", lookup.table), expression=col(lookup.key, "events"))
+            query = query.join(table(lookup.table), on=found, join_type="left", copy=False)
+    return Step(ORDERED, query.order_by(col(CUSTOMER, CUSTOMERS)))
 
 
-def _days(microseconds: exp.Expression) -> exp.Expression:
-    return quotient(exp.paren(microseconds), lit(MICROSECONDS_PER_DAY))
+def _tree(edges: Sequence[exp.Expression], first: int = 0, last: int | None = None) -> exp.Expression:
+    """How many of the ascending edges are not after the event, by halving: a few comparisons an event, however many edges there are."""
+    last = len(edges) if last is None else last
+    if first == last:
+        return lit(first)
+    middle = (first + last) // 2
+    before = exp.LT(this=col("event_us"), expression=edges[middle].copy())
+    return case([(before, _tree(edges, first, middle))], _tree(edges, middle + 1, last))
+
+
+class CellQueries:
+    """The steps that measure one range of customers, for needs over shared cutoffs or over a spine's rows.
+
+    Parameters
+    ----------
+    asked : what is needed.
+    log : what is known of the log.
+    edges : of the shared cutoffs; for rows with edges of their own, how many each has (the table `rows` holds them).
+    weights : the table of weights.
+    """
+
+    def __init__(self, asked: Asked, log: Log, edges: SharedEdges | int, *, weights: str = WEIGHTS) -> None:
+        self.asked, self.log, self.edges, self.weights = asked, log, edges, weights
+
+    @property
+    def shared(self) -> SharedEdges | None:
+        """The edges that all customers share, if they do."""
+        return self.edges if isinstance(self.edges, SharedEdges) else None
+
+    @property
+    def cutoffs(self) -> int:
+        """How many cutoffs each group has."""
+        return len(self.shared.reaches) if self.shared else 1
+
+    def cutoff_us(self, number: int) -> int:
+        """A shared cutoff."""
+        assert self.shared is not None
+        return self.shared.edges[self.shared.reaches[number].cells - 1]
+
+    @cached_property
+    def _flags(self) -> Mapping[str, str]:
+        """Each condition is read once, as a column of its own."""
+        return {text: f"if {number}" for number, text in enumerate(self.asked.conditions)}
+
+    def _flag(self, text: str | None) -> exp.Expression | None:
+        return None if text is None else col(self._flags[text])
+
+    def steps(self) -> list[Step]:
+        """All of them; each is a query with the parameters `LOW` and `HIGH`."""
+        found = [self.cells()] if self.asked.measures else []
+        found += [self.distinct(number) for number in range(len(self.asked.distincts))]
+        return [*found, self.decayed()] if self.asked.decays else found
+
+    # Where groups come from -------------------------------------------------------------------------------------------------------
+
+    def events(self, columns: Iterable[str], numbers: Iterable[str] = (), *, seen: bool, rows: Iterable[str] = ()) -> exp.Select:
+        """The events of the range, each once for every group it belongs to: group, time, and the columns asked for, facts included.
+
+        `seen` leaves only what some cutoff sees; `rows` are further columns of a spine's rows.
+        """
+        facts = {name: lookup for lookup in self.log.lookups if lookup.versioned for name in lookup.columns}
+        natural, counted = dict.fromkeys(columns), dict.fromkeys(numbers)
+        known = col("known_us" if self.log.late else "event_us", ORDERED)
+        chosen: dict[str, exp.Expression] = {
+            GROUP: col(CUSTOMER, ORDERED) - parameter(LOW) if self.shared else col(GROUP, ROWS),
+            "event_us": col("event_us", ORDERED),
+            "known_us": known,
+            **{name: col(name, facts[name].table if name in facts else ORDERED) for name in natural},
+        }
+        for name in counted:
+            fact = name in facts
+            chosen[number(name)] = cast_to(col(name, facts[name].table), DECIMAL) if fact else col(number(name), ORDERED)
+        if self.shared is None:
+            chosen |= {name: col(name, ROWS) for name in (*self.row_columns, *rows)}
+        query = select(chosen, ORDERED)
+        if self.shared is None:
+            same = exp.EQ(this=col(CUSTOMER, ROWS), expression=col(CUSTOMER, ORDERED))
+            query = query.join(table(ROWS), on=same, copy=False)
+        for lookup in dict.fromkeys(facts[name] for name in (*natural, *counted) if name in facts):
+            query = query.join(table(lookup.table), on=in_force(lookup), join_type="left", copy=False)
+        query = query.where(exp.Between(this=col(CUSTOMER, ORDERED), low=parameter(LOW), high=parameter(HIGH)), copy=False)
+        if seen:
+            last = lit(self.cutoff_us(-1)) if self.shared else col("cutoff_us", ROWS)
+            query = query.where(exp.LT(this=known.copy(), expression=last), copy=False)
+        return query
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns of `rows`, customer and group apart."""
+        return ("cutoff_us", "cutoff_day", *self._edge_columns, *self._start_columns.values())
+
+    def grouped(self) -> exp.Subquery:
+        """The events of the range that some cutoff sees, with their group, their cell and the conditions as columns."""
+        asked = self.asked
+        read, numbers = asked.natural, asked.numbers
+        placed: dict[str, exp.Expression] = {name: col(name) for name in (GROUP, "event_us", *read, *map(number, numbers))}
+        placed |= {flag: conditions.parse(text) for text, flag in self._flags.items()}
+        placed[CELL] = cast_to(_tree(self._edges()), "SMALLINT")
+        if asked.decays:
+            placed[WEIGHED] = col("day") if self.shared else col("cutoff_day") - col("day")
+        if self.shared is None:
+            placed |= {name: col(name) for name in self._start_columns.values()}
+        if self.log.late and self.shared:
+            placed |= {"known_us": col("known_us")}
+            placed[SEEN] = self._seen(self.shared)
+        return select(placed, self.events(read, numbers, seen=True).subquery("inside")).subquery("grouped")
+
+    @property
+    def _edge_columns(self) -> tuple[str, ...]:
+        return () if isinstance(self.edges, SharedEdges) else tuple(edge_column(number) for number in range(self.edges))
+
+    @cached_property
+    def _start_columns(self) -> Mapping[Window, str]:
+        """In a spine's rows: the columns that hold the first cell of each window."""
+        return {window: start_column(window) for window in self.asked.windows if window is not None}
+
+    def _edges(self) -> list[exp.Expression]:
+        return [lit(edge) for edge in self.shared.edges] if self.shared else [col(name) for name in self._edge_columns]
+
+    def _seen(self, shared: SharedEdges) -> exp.Expression:
+        """The number of the first cutoff that sees the event."""
+        cutoffs = range(len(shared.reaches))
+        branches = [(exp.LT(this=col("known_us"), expression=lit(self.cutoff_us(number))), lit(number)) for number in cutoffs]
+        return cast_to(case(branches), "SMALLINT")
+
+    # What is measured ---------------------------------------------------------------------------------------------------------------
+
+    def cells(self) -> Step:
+        """The measures of each group's cells."""
+        keys = [GROUP, CELL, *([SEEN] if self.log.late and self.shared else [])]
+        values = {f"m{number}": self._cell_value(measure) for number, measure in enumerate(self.asked.measures)}
+        query = select({**{key: col(key, "grouped") for key in keys}, **values}, self.grouped())
+        return Step("cells", query.group_by(*(col(key, "grouped") for key in keys), copy=False))
+
+    def _cell_value(self, measure: Measure) -> exp.Expression:
+        condition = self._flag(measure.where)
+        held = col(number(measure.column)) if measure.column is not None else exp.null()
+        if measure.kind == "count":
+            return count(condition)
+        if measure.kind == "days":
+            bit = exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=exp.paren(col("day") - floor_to(col("day"), BLOCK)))
+            return func("COALESCE", where(func("BIT_OR", bit), condition), lit(0))
+        value = where(_CELL_VALUES[measure.kind](held), condition)
+        return func("COALESCE", value, lit(0)) if measure.kind in ("sum", "squares") else value
+
+    def distinct(self, number: int) -> Step:
+        """How many values have their last cell before the cutoff inside each window, for every cutoff: columns ``w<cutoff>_<window>``."""
+        part, windows = list(self.asked.distincts.items())[number]
+        entry = col(part.column, "grouped")
+        present: exp.Expression = exp.Not(this=exp.Is(this=entry, expression=exp.null()))
+        lasts = {f"last_{cutoff}": where(func("MAX", col(CELL)), self._before(cutoff)) for cutoff in range(self.cutoffs)}
+        mine = {} if self.shared else {name: func("MIN", col(name)) for window, name in self._start_columns.items() if window in windows}
+        pairs = select({GROUP: col(GROUP, "grouped"), **lasts, **mine}, self.grouped())
+        pairs = pairs.where(both([present, self._flag(part.where)]), copy=False)
+        pairs = pairs.group_by(col(GROUP, "grouped"), entry.copy(), copy=False)
+        counts = {
+            f"w{cutoff}_{place}": count(self._from(col(f"last_{cutoff}"), cutoff, window))
+            for cutoff in range(self.cutoffs)
+            for place, window in enumerate(windows)
+        }
+        return Step(f"distinct_{number}", select({GROUP: col(GROUP), **counts}, pairs.subquery("pairs")).group_by(col(GROUP), copy=False))
+
+    def decayed(self) -> Step:
+        """Weighted sums for every cutoff: columns ``w<part>_<cutoff>_<window>``, in units of the weights."""
+        values: dict[str, exp.Expression] = {}
+        for order, (part, windows) in enumerate(self.asked.decays.items()):
+            for cutoff in range(self.cutoffs):
+                weight = cast_to(col(weight_column(part.half_life, cutoff), self.weights), _WIDE)
+                value = weight if part.column is None else weight * col(number(part.column), "grouped")
+                for place, window in enumerate(windows):
+                    inside = both([self._before(cutoff), self._from(col(CELL), cutoff, window), self._flag(part.where)])
+                    values[f"w{order}_{cutoff}_{place}"] = where(func("SUM", value.copy()), inside)
+        weighed = exp.EQ(this=col(WEIGHED, "grouped"), expression=col(WEIGHED, self.weights))
+        query = select({GROUP: col(GROUP, "grouped"), **values}, self.grouped()).join(table(self.weights), on=weighed, copy=False)
+        return Step("decayed", query.group_by(col(GROUP, "grouped"), copy=False))
+
+    def _before(self, cutoff: int) -> exp.Expression | None:
+        """That the cutoff sees the event; None where all that is there is seen."""
+        if self.shared is None or (cutoff == self.cutoffs - 1 and not self.log.late):
+            return None
+        earlier = exp.LT(this=col(CELL), expression=lit(self.shared.reaches[cutoff].cells))
+        return every(earlier, exp.LTE(this=col(SEEN), expression=lit(cutoff))) if self.log.late else earlier
+
+    def _from(self, cell: exp.Expression, cutoff: int, window: Window) -> exp.Expression:
+        """That a cell lies in the window, which no null does."""
+        if window is None:
+            return exp.Not(this=exp.Is(this=cell, expression=exp.null()))
+        start = self.shared.reaches[cutoff].starts[window] if self.shared else None
+        return exp.GTE(this=cell, expression=lit(start) if isinstance(start, int) else col(self._start_columns[window]))
+
+
+def _packed(held: exp.Expression) -> exp.Expression:
+    """Time and value as one integer that sorts by time, then by value: ``time * 2**64 + (millionths + 2**63)``."""
+    time = cast_to(col("event_us"), "HUGEINT") * exp.Literal.number(2**64)
+    # Six more digits than a column's eighteen: the largest value in millionths still fits.
+    millionths = cast_to(exp.paren(cast_to(held, "DECIMAL(24, 6)") * lit(MILLION)), "HUGEINT")
+    return case([(exp.Not(this=exp.Is(this=held, expression=exp.null())), time + exp.paren(millionths + exp.Literal.number(2**63)))])
+
+
+_CELL_VALUES: Mapping[str, Callable[[exp.Expression], exp.Expression]] = {
+    "known": lambda held: func("COUNT", held),
+    "sum": lambda held: func("SUM", held),
+    "squares": lambda held: func("SUM", cast_to(held, "DECIMAL(19, 6)") * held.copy()),
+    "min": lambda held: func("MIN", held),
+    "max": lambda held: func("MAX", held),
+    "first": lambda held: func("MIN", _packed(held)),
+    "last": lambda held: func("MAX", _packed(held)),
+    "first_us": lambda held: func("MIN", col("event_us")),
+    "last_us": lambda held: func("MAX", col("event_us")),
+}
+
+
+def in_force(lookup: Joined) -> exp.Expression:
+    """That a row of the lookup is the one in force at the row's cutoff."""
+    start, end, cutoff = col("from_us", lookup.table), col("until_us", lookup.table), col("cutoff_us", ROWS)
+
+    def open_or(side: exp.Expression, condition: exp.Expression) -> exp.Expression:
+        return exp.paren(exp.or_(exp.Is(this=side.copy(), expression=exp.null()), condition))
+
+    return every(
+        exp.EQ(this=col("key", lookup.table), expression=col(lookup.key, ORDERED)),
+        open_or(start, exp.LT(this=start, expression=cutoff)),
+        open_or(end, exp.LTE(this=cutoff.copy(), expression=end)),
+    )
+
+
+def edge_column(number: int) -> str:
+    """The column of `rows` that holds a row's edge."""
+    return f"edge_{number}"
+
+
+def start_column(window: Window) -> str:
+    """The column of `rows` that holds the first cell of a window.
+
+    >>> start_column(Duration.parse("4w"))
+    'start_28d'
+    """
+    return f"start_{window}"
+
+
+def weight_column(half_life: Duration, cutoff: int) -> str:
+    """The column of `weights` that holds the weights of a half-life at a cutoff."""
+    return f"{half_life}_{cutoff}"

@@ -48,7 +48,12 @@ AGGREGATES: Mapping[str, Aggregate] = {
     "gap_mean": Aggregate((0,), False, "mean days between consecutive active days; undefined below two"),
     "gap_std": Aggregate((0,), False, "sample standard deviation of those gaps; undefined below two gaps"),
     "overdue": Aggregate((0,), False, "days since the last active day over the mean gap"),
+    "decayed_sum": Aggregate((0, 1), True, "events, or the column's values, added up, each halved for every `half_life` of its age"),
+    "first": Aggregate((1,), True, "the column at the earliest event that has it; of several at one instant the smallest"),
+    "last": Aggregate((1,), True, "the column at the latest event that has it; of several at one instant the largest"),
 }
+#: Decayed weights are rounded to so many decimals: sums of them are exact, whatever their order (law 7).
+DECAY_DECIMALS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Feature:
     fallback : the value where the aggregate is undefined; mandatory, None keeps it null.
     name : ``[a-z0-9_]``, at most 63 bytes; derived from the rest by default.
     label : words for people; derived by default.
+    half_life : of ``decayed_sum``, whole days like ``"28d"``: an event's weight is ``2 ** (-age / half_life)``, its age the number of
+        local days from its day to the cutoff's, never below 0.
 
     Raises
     ------
@@ -85,6 +92,7 @@ class Feature:
     fallback: float | None = field(kw_only=True)
     name: str = field(default="", kw_only=True)
     label: str = field(default="", kw_only=True, compare=False)
+    half_life: Duration | None = field(default=None, kw_only=True)
 
     def __init__(
         self,
@@ -96,13 +104,12 @@ class Feature:
         fallback: float | None,
         name: str | None = None,
         label: str | None = None,
+        half_life: str | Duration | None = None,
     ) -> None:
         problems: list[Problem] = []
-        length, condition = None, None
-        try:
-            length = None if window is None else Duration.parse(window)
-        except SpecificationError as error:
-            problems.append(Problem("feature_window", str(error)))
+        length = _duration(window, "feature_window", problems)
+        halving = _duration(half_life, "feature_half_life", problems)
+        condition = None
         try:
             condition = conditions.canonical(where)
         except SpecificationError as error:
@@ -110,6 +117,8 @@ class Feature:
         names = () if column is None else (column,) if isinstance(column, str) else tuple(column)
         unreadable = window is not None and length is None
         problems += _shape_problems(aggregate, names, Duration(days=1) if unreadable else length, fallback)
+        if half_life is None or halving is not None:
+            problems += _half_life_problems(aggregate, halving)
         if problems:
             raise SpecificationError(f"Feature({aggregate!r}) is wrong", problems)
         assign = object.__setattr__
@@ -118,6 +127,7 @@ class Feature:
         assign(self, "window", length)
         assign(self, "where", condition)
         assign(self, "fallback", None if fallback is None else float(fallback))
+        assign(self, "half_life", halving)
         assign(self, "name", name or derived_name(self))
         assign(self, "label", label or derived_label(self))
         if not re.fullmatch(r"[a-z0-9_]{1,63}", self.name):
@@ -144,12 +154,30 @@ class Feature:
             "fallback": self.fallback,
             "name": self.name,
             "label": self.label,
+            **({} if self.half_life is None else {"half_life": str(self.half_life)}),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Feature:
         """The feature that `to_dict` wrote."""
         return cls(**values)
+
+
+def _duration(text: str | Duration | None, code: str, problems: list[Problem]) -> Duration | None:
+    try:
+        return None if text is None else Duration.parse(text)
+    except SpecificationError as error:
+        problems.append(Problem(code, str(error)))
+    return None
+
+
+def _half_life_problems(aggregate: str, half_life: Duration | None) -> list[Problem]:
+    if aggregate != "decayed_sum":
+        refused = half_life is not None and aggregate in AGGREGATES
+        return [Problem("feature_half_life", f"{aggregate} has no half_life; decayed_sum has")] if refused else []
+    if half_life is None or not half_life.days or half_life.hours:
+        return [Problem("feature_half_life", "decayed_sum needs a half_life of whole days, like '28d'")]
+    return []
 
 
 def _shape_problems(aggregate: str, names: tuple[str, ...], window: Duration | None, fallback: object) -> list[Problem]:
@@ -174,6 +202,8 @@ def derived_name(feature: Feature) -> str:
     parts = [feature.aggregate, *feature.columns]
     if feature.where:
         parts.append(conditions.slug(feature.where))
+    if feature.half_life:
+        parts.append(f"half_{feature.half_life}")
     parts.append(str(feature.window) if feature.window else "all")
     name = re.sub(r"[^a-z0-9_]+", "_", "_".join(parts).lower())
     if len(name) <= 63 and (feature.where or "").isascii():
@@ -203,6 +233,9 @@ _LABELS = {
     "gap_mean": "usual days between {events}",
     "gap_std": "spread of the days between {events}",
     "overdue": "days since the last {event}, against the usual gap",
+    "decayed_sum": "{column} of {events}, halved every {half_life}",
+    "first": "first {column} of {events}",
+    "last": "last {column} of {events}",
 }
 #: What distinct values of a column are called; others are "different <column>s".
 _ENTRIES = {"day": "active days", "order_id": "orders"}
@@ -228,6 +261,7 @@ def derived_label(feature: Feature) -> str:
         events=events,
         of_events=f" of {events}" if feature.where else "",
         column=" per ".join(words) or "number",
+        half_life=f"{feature.half_life.days} days" if feature.half_life else "",
         entries=_ENTRIES.get(feature.columns[0], f"different {_plural(words[0])}") if words else "",
     )
     if feature.window is None:

@@ -67,7 +67,7 @@ class Intake:
     def facts(self, engine: Engine, observed: Any) -> SourceFacts:
         """What the usability report needs to know; `observed` is the source's span, None if it has no rows."""
         reasons = select({"code": col("code"), "rows": count(), "example": func("MIN", col("row"))}, self.quarantine_table)
-        unusable = {code: (rows, _short(example)) for code, rows, example in engine.rows(Step("reasons", reasons.group_by(col("code"))))}
+        unusable = {code: (rows, short(example)) for code, rows, example in engine.rows(Step("reasons", reasons.group_by(col("code"))))}
         source = self.described.source
         return SourceFacts(
             self.name, self.rows, self.usable, dict(sorted(unusable.items())), self.rows - self.usable - self.quarantined,
@@ -97,7 +97,7 @@ def read(engine: Engine, found: Described, shape: Shape) -> Intake:
     """
     engine.read_naive_times_in(found.source.timezone)
     try:
-        return _read(engine, replace(found, offsets={column: _offsets_of(engine, found, column) for column in found.naive_columns}), shape)
+        return _read(engine, replace(found, offsets={column: offsets_of(engine, found, column) for column in found.naive_columns}), shape)
     except EngineError as error:
         problem = Problem(
             "unreadable_source",
@@ -171,7 +171,7 @@ def _union(left: exp.Query, right: exp.Query) -> exp.Query:
     return exp.union(left, right, distinct=False)
 
 
-def _offsets_of(engine: Engine, found: Described, column: str) -> Offsets:
+def offsets_of(engine: Engine, found: Described, column: str) -> Offsets:
     """The offsets of the source's zone over the time that a naive column spans, so far as its times can be used at all.
 
     Two extremes and a few comparisons replace a calendar's work on every row (ICU's casts take most of the reading otherwise).
@@ -187,7 +187,7 @@ def _offsets_of(engine: Engine, found: Described, column: str) -> Offsets:
     return offsets(times.zone(found.source.timezone), moment(first or 0) - margin, moment(last or 0) + margin)
 
 
-def _short(text: Any) -> str:
+def short(text: Any) -> str:
     """An example fit for a terminal's line."""
     return "" if text is None else text if len(str(text)) <= 120 else f"{str(text)[:117]}..."
 

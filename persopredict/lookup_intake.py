@@ -41,7 +41,7 @@ class LookupIntake:
         """What the usability report needs to know; `events` is the log's table, None where there is none."""
         lookup, counts = self.found.lookup, dict(self.counts)
         reasons = select({"code": col("code"), "rows": count(), "example": func("MIN", col("row"))}, self.quarantine_table)
-        unusable = {code: (rows, intake._short(row)) for code, rows, row in engine.rows(Step("reasons", reasons.group_by(col("code"))))}
+        unusable = {code: (rows, intake.short(row)) for code, rows, row in engine.rows(Step("reasons", reasons.group_by(col("code"))))}
         empty = tuple(name for name in lookup.facts if not counts[f"filled {name}"])
         log_keys, unmatched, examples = self._unmatched(engine, events) if events else (0, 0, ("", ""))
         return LookupFacts(
@@ -62,7 +62,7 @@ class LookupIntake:
         query = query.join(of_lookup.subquery("theirs"), on=same, join_type="left")
         keys, unmatched, example = engine.rows(Step("unmatched", query))[0]
         theirs = engine.rows(Step("first_key", select({"first": func("MIN", col(KEY))}, place.table)))[0][0]
-        return keys, unmatched, (intake._short(example), intake._short(theirs))
+        return keys, unmatched, (intake.short(example), intake.short(theirs))
 
 
 def describe(engine: Engine, lookups: Sequence[Lookup], timezone: str) -> tuple[tuple[DescribedLookup, ...], tuple[Problem, ...]]:
@@ -111,7 +111,7 @@ def _read(engine: Engine, found: DescribedLookup, *, numeric_key: bool, now_us: 
     """Read a lookup into ``lookup_<n>`` and ``quarantine_lookup_<n>``; `numeric_key`: the log's column holds numbers."""
     described, name = found.described, found.place.table
     engine.read_naive_times_in(described.source.timezone)
-    offsets = {column: intake._offsets_of(engine, described, column) for column in described.naive_columns}
+    offsets = {column: intake.offsets_of(engine, described, column) for column in described.naive_columns}
     found = replace(found, described=replace(described, offsets=offsets))
     staged = f"read_{name}"
     engine.create(Step(staged, found.rows(numeric_key=numeric_key, now_us=now_us)))

@@ -15,7 +15,7 @@ from persopredict.engines.expressions import MICROSECONDS_PER_DAY, case, cast_to
 from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.features.spec import CALENDAR
 from persopredict.mapping import different, mapping_problems, name_problems, safe
-from persopredict.sources import MODEL, NUMBERS, Described, Mapped, _is_blank, _unreadable_as
+from persopredict.sources import MODEL, NUMBERS, Described, Mapped, is_blank, unreadable_as
 from persopredict.usability import UNUSABLE_FACTS
 
 #: Columns of the common model that say when or how much, not of whom or what.
@@ -200,7 +200,7 @@ class DescribedLookup:
                 if column == lookup.key == lookup.key_column:
                     hint += f"{'; ' if hint else ''}where the source calls it otherwise, write key={{{lookup.key!r}: column}}"
                 found.append(Problem("missing_column", f"{name} is mapped to {column!r}, which is not there", remedy=hint))
-            elif remedy := _unreadable_as("event_at" if name in times else "", types[column]):
+            elif remedy := unreadable_as("event_at" if name in times else "", types[column]):
                 wanted = "time" if name in times else "text, number or id"
                 text = f"{name} is mapped to {column!r} of type {types[column]}, which is not a {wanted}"
                 found.append(Problem("mistyped_column", text, remedy=remedy))
@@ -222,7 +222,7 @@ class DescribedLookup:
         }
         times = {VALID: lookup.valid_from, KNOWN: lookup.known_at}
         judged = {KEY: lookup.key_column, **times, **{name: lookup.facts[name] for name in sorted(self.numeric)}}
-        given = {name: condition for name, mapped in judged.items() if (condition := source._given(mapped)) is not None}
+        given = {name: condition for name, mapped in judged.items() if (condition := source.given(mapped)) is not None}
         naive = source.naive if source.source.mapping else cast_to(lit(False), "BOOLEAN")
         inner = {**read, **{f"given {name}": condition for name, condition in given.items()}, "naive": naive}
         if whole:
@@ -251,7 +251,7 @@ def _unusable(given: set[str], numbers: Sequence[str], numeric_key: bool, now_us
 
     found = {
         "lookup_null_key": exp.Not(this=col(f"given {KEY}")) if numeric_key else is_null(KEY),
-        "lookup_blank_key": None if numeric_key else _is_blank(col(KEY)),
+        "lookup_blank_key": None if numeric_key else is_blank(col(KEY)),
         "lookup_unparsable_key": lost(KEY) if numeric_key else None,
         "lookup_unparsable_valid_from": lost(VALID),
         "lookup_distant_valid_from": later(VALID, now_us + _FAR),

@@ -18,7 +18,7 @@ from persopredict.engines.expressions import col, floor_to, microseconds, select
 from persopredict.events import EventLog
 from persopredict.features import measured as arrays
 from persopredict.features.edges import OwnEdges, SharedEdges
-from persopredict.features.fold import BLOCK, Cells
+from persopredict.features.fold import BLOCK, Cells, distinct
 from persopredict.features.measured import Measured
 from persopredict.features.measures import MILLION, Asked, At, Floats, Integers, Need
 from persopredict.features.plan import (
@@ -39,6 +39,7 @@ from persopredict.features.plan import (
     ordered_step,
     start_column,
     weight_column,
+    word_column,
 )
 from persopredict.features.spec import DECAY_DECIMALS
 from persopredict.spine import SPINE, Spine
@@ -48,7 +49,7 @@ from persopredict.times import WallClock
 #: Cutoffs that one query answers; more come in several.
 _CHUNK = 32
 #: What the arrays of a batch may take, and the groups it may have at least and at most.
-_BYTES, _FEWEST, _MOST = 96_000_000, 256, 65_536
+_BYTES, _FEWEST, _MOST = 256_000_000, 256, 65_536
 
 
 @dataclass(frozen=True)
@@ -343,11 +344,13 @@ class _Part:
                     found.fold(cells, [reach], asked.measures, first=self.first + number)
         for part, windows in asked.distincts.items():
             rows = self._asked(next(answers), low, high)
-            group = arrays.integers(rows.column(GROUP))
-            for number in range(self.queries.cutoffs):
-                for place_, window in enumerate(windows):
-                    counts = arrays.integers(rows.column(f"w{number}_{place_}"))
-                    found.put(Need(part, window), self.first + number, arrays.spread_over(found.groups, group, counts, 0))
+            group, values = arrays.integers(rows.column(GROUP)), arrays.integers(rows.column("values"))
+            for number, reach in enumerate(reaches):
+                own = number if word_column(number, 0) in rows.column_names else 0
+                words = [arrays.integers(rows.column(word_column(own, word))) for word in range(self.queries.words)]
+                counts = distinct(words, group, values, (len(base_days), found.groups), reach, windows)
+                for window, value in zip(windows, counts, strict=True):
+                    found.put(Need(part, window), self.first + number, value)
         if asked.decays:
             self._put_decays(found, self._asked(next(answers), low, high))
 

@@ -163,7 +163,7 @@ class Described:
                 )
                 continue
             kind = self.types[column]
-            remedy = _unreadable_as(name, kind)
+            remedy = unreadable_as(name, kind)
             if remedy:
                 text = f"{name} is mapped to {column!r} of type {kind}, which is not a {_WANTED.get(name, 'text, number or id')}"
                 found.append(Problem("mistyped_column", text, remedy=remedy, source=source.name))
@@ -244,7 +244,7 @@ class Described:
         }
         judged = {"event_us": mapping["event_at"], "known_us": mapping.get("known_at"), **{name: mapping.get(name) for name in NUMBERS}}
         judged |= {name: mapped for name, mapped in others.items() if name in shape.numeric}
-        given = {name: condition for name, mapped in judged.items() if (condition := self._given(mapped)) is not None}
+        given = {name: condition for name, mapped in judged.items() if (condition := self.given(mapped)) is not None}
         inner = {**read, **{f"given {name}": condition for name, condition in given.items()}}
         inner["naive"] = self.naive
         if whole:
@@ -255,7 +255,7 @@ class Described:
             {**{name: col(name) for name in kept}, "problem": cast_to(problem, "VARCHAR")}, select(inner, table(self.view)).subquery("read")
         )
 
-    def _given(self, mapped: Mapped | None) -> exp.Expression | None:
+    def given(self, mapped: Mapped | None) -> exp.Expression | None:
         """That the source's column is neither null nor NaN; None where there is no column."""
         if not isinstance(mapped, str):
             return None
@@ -283,14 +283,14 @@ def _unusable(given: AbstractSet[str], shape: Shape) -> dict[str, exp.Expression
 
     found = {
         "null_customer_id": _is_null(col("customer_id")),
-        "blank_customer_id": _is_blank(col("customer_id")),
+        "blank_customer_id": is_blank(col("customer_id")),
         "null_event_at": exp.Not(this=col("given event_us")) if "event_us" in given else None,
         "unparsable_event_at": _is_null(col("event_us")),
         "ancient_event_at": exp.LT(this=col("event_us"), expression=lit(microseconds(EARLIEST))),
         "future_event_at": later("event_us"),
         "unparsable_known_at": lost("known_us"),
         "future_known_at": later("known_us") if "known_us" in given else None,
-        "null_event": some(_is_null(col("event")), _is_blank(col("event"))),
+        "null_event": some(_is_null(col("event")), is_blank(col("event"))),
         "unparsable_quantity": lost("quantity"),
         "unparsable_value": lost("value"),
         "unparsable_dimension": lost(*(name for name in shape.dimensions if name in shape.numeric)),
@@ -303,7 +303,7 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", 
 _WANTED = {"event_at": "time", "known_at": "time", "quantity": "number", "value": "number"}
 
 
-def _unreadable_as(name: str, kind: str) -> str:
+def unreadable_as(name: str, kind: str) -> str:
     """What to do about a column whose type can't be read as `name`; empty if it can."""
     nested = _is_nested(kind)
     if _WANTED.get(name) == "time":
@@ -318,7 +318,7 @@ def _is_null(expression: exp.Expression) -> exp.Expression:
     return exp.Is(this=expression.copy(), expression=exp.null())
 
 
-def _is_blank(text: exp.Expression) -> exp.Expression:
+def is_blank(text: exp.Expression) -> exp.Expression:
     """That a text holds only spaces of whatever kind. What starts with an ASCII sign other than a space is not looked at closer."""
     printable = every(exp.GTE(this=text, expression=lit("!")), exp.LTE(this=text.copy(), expression=lit("~")))
     return every(exp.Not(this=exp.paren(printable)), exp.EQ(this=func("TRIM", text.copy(), lit(_SPACES)), expression=lit("")))

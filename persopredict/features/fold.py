@@ -17,6 +17,8 @@ import numpy.typing as npt
 from persopredict.features.measures import LEAST, MOST, Dated, Days, Integers, Measure, Squares
 from persopredict.times import Duration
 
+#: Cells whose bits one word of a pattern holds: as float64 it is exact, and its exponent is the place of its highest bit.
+WORD = 52
 #: An active day is a bit of its cell: no cell spans the days of two blocks of so many.
 BLOCK = 60
 
@@ -135,18 +137,24 @@ class Cells:
     def _differences(self, measure: Measure, end: int, starts: Sequence[int | Integers]) -> list[Components]:
         """What adds up: the total before the cutoff, less the total before the window."""
         if measure not in self._sums:
-            self._sums[measure] = tuple(_totals(component) for component in self._shaped(measure))
-        totals = self._sums[measure]
-        return [tuple(total[end] - _at(total, start) for total in totals) for start in starts]
+            self._sums[measure] = tuple(totals(component) for component in self._shaped(measure))
+        held = self._sums[measure]
+        return [tuple(total[end] - _at(total, start) for total in held) for start in starts]
 
     def _extremes(self, measure: Measure, end: int, starts: Sequence[int | Integers]) -> list[Integers]:
-        """Extremes of the last cell, the last two, and so on: `until[n]` of the last n."""
+        """Extremes of the last cells, of more and more of them: each window goes on where the next shorter one began."""
         (cells,) = self._shaped(measure)
-        lowest = min((int(np.min(start)) for start in starts), default=end)
-        until = np.empty((end - lowest + 1, self.groups), np.int64)
-        until[0] = _KINDS[measure.kind].identity[0]
-        _EXTREMES[measure.kind].accumulate(cells[lowest:end][::-1], axis=0, out=until[1:])
-        return [_at(until, end - start) for start in starts]
+        function, nothing = _EXTREMES[measure.kind], _KINDS[measure.kind].identity[0]
+        if not all(isinstance(start, int) for start in starts):
+            until = _from_end(cells[:end], function, nothing)
+            return [_at(until, end - start) for start in starts]
+        found: dict[int, Integers] = {}
+        held, done = np.full(self.groups, nothing, np.int64), end
+        for start in sorted({int(np.min(start)) for start in starts}, reverse=True):
+            if start < done:
+                held, done = function(held, function.reduce(cells[start:done], axis=0)), start
+            found[start] = held
+        return [found[int(np.min(start))] for start in starts]
 
     def _decoded(self, measure: Measure) -> Components:
         if measure not in self._days:
@@ -179,11 +187,20 @@ def _at(array: Integers, start: int | Integers) -> Integers:
     return np.asarray(np.take_along_axis(array, start[np.newaxis, :], axis=0)[0])
 
 
-def _totals(cells: Integers) -> Integers:
-    """Totals before each cell, and after the last."""
-    totals = np.zeros((cells.shape[0] + 1, cells.shape[1]), cells.dtype)
-    np.cumsum(cells, axis=0, out=totals[1:])
-    return totals
+def totals(cells: Integers) -> Integers:
+    """Totals before each cell, and after the last. Row by row: NumPy's own cumulative sum walks down the columns, out of every cache."""
+    found = np.zeros((cells.shape[0] + 1, cells.shape[1]), cells.dtype)
+    for number, cell in enumerate(cells):
+        np.add(found[number], cell, out=found[number + 1])
+    return found
+
+
+def _from_end(cells: Integers, function: Any, nothing: int) -> Integers:
+    """What the function makes of none of the cells, of the last, of the last two, and so on."""
+    found = np.full((cells.shape[0] + 1, cells.shape[1]), nothing, np.int64)
+    for number, cell in enumerate(cells[::-1]):
+        function(found[number], cell, out=found[number + 1])
+    return found
 
 
 def _folded(
@@ -259,3 +276,29 @@ def _days_of(bits: Integers, base: Integers) -> Components:
 def _lowest(bits: Integers) -> Integers:
     """The position of the lowest bit that is set."""
     return np.asarray(np.bitwise_count((bits & -bits) - 1).astype(np.int64))
+
+
+def distinct(
+    words: Sequence[Integers], group: Integers, values: Integers, shape: tuple[int, int], reach: Reach, windows: Sequence[Duration | None]
+) -> list[Integers]:
+    """How many values have their last cell before the cutoff inside each window.
+
+    Parameters
+    ----------
+    words : for each pattern of cells in which some values of a group occur, its bits, `WORD` cells a word.
+    group, values : the pattern's group, and how many of its values have this pattern.
+    shape : (cells, groups).
+    """
+    last = np.full(len(group), -1, np.int64)
+    for number in range(len(words) - 1, -1, -1):
+        below = min(reach.cells - number * WORD, WORD)
+        if below <= 0:
+            continue
+        bits = words[number] & ((1 << below) - 1)
+        here = (bits != 0) & (last < 0) if len(words) > 1 else bits != 0
+        place = (bits.astype(np.float64).view(np.int64) >> 52) - 1023 + number * WORD
+        last = np.where(here, place, last)
+    seen = last >= 0
+    counts = np.bincount(last[seen] * shape[1] + group[seen], values[seen], shape[0] * shape[1])
+    held = totals(counts.astype(np.int64).reshape(shape))
+    return [held[reach.cells] - _at(held, reach.starts[window]) for window in windows]

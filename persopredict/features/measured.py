@@ -33,7 +33,7 @@ class Measured:
     def __init__(self, at: At, groups: int) -> None:
         self.at, self.groups = at, groups
         self.cutoffs = len(at.us)
-        self._found: dict[Need, list[Any]] = {}
+        self._found: dict[Need, Any] = {}
 
     def fold(self, cells: Cells, reaches: Sequence[Reach], asked: Mapping[Measure, Sequence[Duration | None]], *, first: int = 0) -> None:
         """Take the windows of every measure from the cells, for the cutoffs from number `first` on."""
@@ -44,14 +44,21 @@ class Measured:
 
     def put(self, need: Need, cutoff: int, value: Any) -> None:
         """What came of a need at one cutoff: an array of shape (groups,), or a tuple of them."""
-        self._found.setdefault(need, [None] * self.cutoffs)[cutoff] = value
+        parts = value if isinstance(value, tuple) else (value,)
+        if need not in self._found:
+            whole = tuple(np.zeros((self.cutoffs, self.groups), part.dtype) for part in parts)
+            self._found[need] = type(value)(*whole) if isinstance(value, tuple) else whole[0]
+        held = self._found[need]
+        for array, part in zip(held if isinstance(held, tuple) else (held,), parts, strict=True):
+            if part.dtype != array.dtype:
+                # Sums that 64 bits can't hold come as Python's integers: from then on all do.
+                held = self._found[need] = held.astype(object)
+                array = held
+            array[cutoff] = part
 
     def __getitem__(self, need: Need) -> Any:
         """The need's values, (cutoffs, groups); a tuple of such arrays where a need has several parts."""
-        found = self._found[need]
-        if isinstance(found[0], tuple):
-            return type(found[0])(*(np.stack(parts) for parts in zip(*found, strict=True)))
-        return np.stack(found)
+        return self._found[need]
 
     def feature(self, feature: Feature, numeric: frozenset[str]) -> Floats:
         """The feature's values, (cutoffs, groups), NaN where it is null."""
@@ -98,13 +105,13 @@ def integers(column: pa.ChunkedArray) -> Integers:
 
 def _words(column: pa.ChunkedArray) -> tuple[Integers, Integers]:
     """The digits of decimals as 128-bit integers: the lower and the upper 64 bits of each."""
-    parts = []
+    low, high = np.empty(len(column), np.int64), np.empty(len(column), np.int64)
+    start = 0
     for chunk in column.chunks:
-        buffer = chunk.buffers()[1]
-        words = np.frombuffer(buffer, np.int64).reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk)]
-        parts.append(words)
-    whole = np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
-    return np.ascontiguousarray(whole[:, 0]), np.ascontiguousarray(whole[:, 1])
+        words = np.frombuffer(chunk.buffers()[1], np.int64).reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk)]
+        low[start : start + len(chunk)], high[start : start + len(chunk)] = words[:, 0], words[:, 1]
+        start += len(chunk)
+    return low, high
 
 
 def _components(kind: str, column: pa.ChunkedArray) -> Components:

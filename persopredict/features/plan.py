@@ -4,7 +4,7 @@ The log is put in order of its customers once. From there on everything is asked
 bounded whatever the log's size, and what comes back are compact aggregates, never events:
 
     events ─► customers ─► ordered ─┬─► cells        counts, sums, extremes, first and last, active days of each cell (`fold` does the rest)
-                                    ├─► distinct_<n>  a value counts in a window if its last cell before the cutoff lies in it
+                                    ├─► distinct_<n>  in which cells different values occur, and how many values share a pattern
                                     └─► decayed       values times their weights, from a table by days of age
 
 A *group* is a customer where all share the cutoffs, or a spine row where each has its own; `grouped` is the only place that knows.
@@ -37,7 +37,7 @@ from persopredict.engines.expressions import (
     where,
 )
 from persopredict.features.edges import SharedEdges
-from persopredict.features.fold import BLOCK
+from persopredict.features.fold import BLOCK, WORD
 from persopredict.features.measures import MILLION, Asked, Measure, Window
 from persopredict.times import Duration
 
@@ -267,21 +267,37 @@ class CellQueries:
         return func("COALESCE", value, lit(0)) if measure.kind in ("sum", "squares") else value
 
     def distinct(self, number: int) -> Step:
-        """How many values have their last cell before the cutoff inside each window, for every cutoff: columns ``w<cutoff>_<window>``."""
-        part, windows = list(self.asked.distincts.items())[number]
+        """In which cells values occur, and how many of a group's values have the same pattern: columns ``w<cutoff>_<word>`` and ``values``.
+
+        A pattern tells each window of each cutoff whether the value lies in it, so one row serves them all; and no value leaves the engine.
+        Where events became known late each cutoff has a pattern of its own, else all share that of cutoff 0.
+        """
+        part = list(self.asked.distincts)[number]
         entry = col(part.column, "grouped")
         present: exp.Expression = exp.Not(this=exp.Is(this=entry, expression=exp.null()))
-        lasts = {f"last_{cutoff}": where(func("MAX", col(CELL)), self._before(cutoff)) for cutoff in range(self.cutoffs)}
-        mine = {} if self.shared else {name: func("MIN", col(name)) for window, name in self._start_columns.items() if window in windows}
-        pairs = select({GROUP: col(GROUP, "grouped"), **lasts, **mine}, self.grouped())
+        words = {name: func("COALESCE", value, lit(0)) for name, value in self._words().items()}
+        pairs = select({GROUP: col(GROUP, "grouped"), **words}, self.grouped())
         pairs = pairs.where(both([present, self._flag(part.where)]), copy=False)
         pairs = pairs.group_by(col(GROUP, "grouped"), entry.copy(), copy=False)
-        counts = {
-            f"w{cutoff}_{place}": count(self._from(col(f"last_{cutoff}"), cutoff, window))
-            for cutoff in range(self.cutoffs)
-            for place, window in enumerate(windows)
-        }
-        return Step(f"distinct_{number}", select({GROUP: col(GROUP), **counts}, pairs.subquery("pairs")).group_by(col(GROUP), copy=False))
+        query = select({**{name: col(name) for name in (GROUP, *words)}, "values": count()}, pairs.subquery("pairs"))
+        return Step(f"distinct_{number}", query.group_by(*(col(name) for name in (GROUP, *words)), copy=False))
+
+    def _words(self) -> dict[str, exp.Expression]:
+        several = self.log.late and self.shared is not None
+        found = {}
+        for cutoff in range(self.cutoffs if several else 1):
+            for word in range(self.words):
+                bit = exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=exp.paren(col(CELL) - lit(word * WORD)))
+                inside = exp.Between(this=col(CELL), low=lit(word * WORD), high=lit(word * WORD + WORD - 1)) if self.words > 1 else None
+                seen = exp.LTE(this=col(SEEN), expression=lit(cutoff)) if several else None
+                found[word_column(cutoff, word)] = where(func("BIT_OR", bit), both([inside, seen]))
+        return found
+
+    @property
+    def words(self) -> int:
+        """How many words hold a bit for every cell."""
+        edges = len(self.edges.edges) if isinstance(self.edges, SharedEdges) else self.edges
+        return edges // WORD + 1
 
     def decayed(self) -> Step:
         """Weighted sums for every cutoff: columns ``w<part>_<cutoff>_<window>``, in units of the weights."""
@@ -345,6 +361,11 @@ def in_force(lookup: Joined) -> exp.Expression:
         open_or(start, exp.LT(this=start, expression=cutoff)),
         open_or(end, exp.LTE(this=cutoff.copy(), expression=end)),
     )
+
+
+def word_column(cutoff: int, word: int) -> str:
+    """The column of `distinct_<n>` that holds a word of a pattern."""
+    return f"w{cutoff}_{word}"
 
 
 def edge_column(number: int) -> str:

@@ -278,7 +278,7 @@ def _compared(rivals: Sequence[str]) -> str:
     if not rivals:
         return "Values were not compared in this run."
     names = ", ".join(rivals)
-    return f"Before that, on smaller logs of the same generator,\n{names} gave the same values as persopredict (1e-9 relative, nulls equal)."
+    return f"Before that, on smaller logs of the same generator,\n{names} gave persopredict's values (1e-9 relative, nulls equal)."
 
 
 def report(run: Run, loads: tuple[float, float]) -> str:

@@ -1,6 +1,7 @@
 """persopredict: predictive attributes for every customer, from event logs, with their reasons and their proof.
 
 The public names live in the modules below and are imported on first use, so that ``import persopredict`` stays quick.
+A web service imports `OnlineFeatures` from `persopredict.features.online`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from persopredict.intake import Intake
 from persopredict.lookup_intake import LookupIntake
 from persopredict.lookups import DescribedLookup, JoinedLookup, Lookup
 from persopredict.mapping import different, mapping_problems, name_problems, safe, span_of
-from persopredict.sources import MODEL, NUMBERS, TEXTS, UNUSABLE, Described, Mapped, Shape, Source
+from persopredict.sources import CUSTOMER, MODEL, NUMBERS, TEXTS, UNUSABLE, Described, Mapped, Shape, Source
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, zone
 from persopredict.usability import UNUSABLE_FACTS, LogFacts, SourceFacts, UsabilityReport, assess
@@ -188,15 +188,21 @@ class EventLog:
         """What became of the rows of each source that could be read, and what kept the others from it."""
         described, problems = self._described
         shape = Shape(self.categories, self._own_dimensions, self._numeric_dimensions, self._read_us)
-        read, failed = [], list(problems)
-        for found in described:
-            if found.problems():
-                continue
-            try:
-                read.append(intake.read(self.engine, found, shape))
-            except DataError as error:
-                failed += error.problems
-        return tuple(read), tuple(failed)
+        failed = list(problems)
+
+        def each(make: Callable[[Any], Any], sources: Sequence[Any]) -> list[Any]:
+            found = []
+            for source in sources:
+                try:
+                    found.append(make(source))
+                except DataError as error:
+                    failed.extend(error.problems)
+            return found
+
+        staged = each(lambda found: intake.stage(self.engine, found, shape), [found for found in described if not found.problems()])
+        if staged:
+            intake.number_customers(self.engine, staged)
+        return tuple(each(lambda source: intake.read(self.engine, source, shape), staged)), tuple(failed)
 
     @cached_property
     def _read_us(self) -> int:
@@ -278,7 +284,7 @@ class EventLog:
         intakes, problems = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
         if problems:
             raise DataError("the log can't be read", problems)
-        kept = Shape(self.categories, self._own_dimensions, frozenset(), 0).columns
+        kept = Shape(self.categories, self._own_dimensions, frozenset(), 0).kept
         parts: list[Any] = [exp.select(*(col(name) for name in kept)).from_(table(read.usable_table)) for read in intakes]
         self.engine.view(Step("log", reduce(lambda whole, part: exp.union(whole, part, distinct=False), parts)))
         first, last = self._span_of_log()
@@ -318,14 +324,13 @@ class EventLog:
         return to_arrow(frame) if kind == "pyarrow" else frame
 
     @cached_property
-    def catalog(self) -> list[tuple[str, str, int, int, int, int]]:
-        """(source, event, rows, customers, first, last in microseconds) of the usable rows, most frequent first."""
+    def catalog(self) -> list[tuple[str, str, int, int, int]]:
+        """(source, event, rows, first, last in microseconds) of the usable rows, most frequent first."""
         query = select(
             {
                 "source": col("source"),
                 "event": col("event"),
                 "rows": count(),
-                "customers": exp.Count(this=exp.Distinct(expressions=[col("customer_id")])),
                 "first": func("MIN", col("event_us")),
                 "last": func("MAX", col("event_us")),
             },
@@ -370,7 +375,7 @@ class EventLog:
             if source.observed is not None:
                 found[source.name] = source.observed
             elif rows:
-                found[source.name] = (moment(min(row[4] for row in rows)), moment(max(row[5] for row in rows) + 1))
+                found[source.name] = (moment(min(row[3] for row in rows)), moment(max(row[4] for row in rows) + 1))
         return found
 
     @property
@@ -415,10 +420,10 @@ class EventLog:
         facts = self._facts_of(self._intakes[0], self.spans(), self.table)
         events: dict[str, tuple[int, int]] = {}
         holders: dict[str, set[str]] = {}
-        for source, event, rows, _, _, _ in self.catalog:
+        for source, event, rows, _, _ in self.catalog:
             events[event] = (events.get(event, (0, 0))[0] + rows, 0)
             holders.setdefault(event, set()).add(source)
-        for event, customers in self._customers_of(events, holders).items():
+        for event, customers in self._customers_of.items():
             events[event] = (events[event][0], customers)
         numbers = [name for name in NUMBERS if name in self.columns]
         negatives: dict[str, int] = {}
@@ -430,15 +435,11 @@ class EventLog:
             sources_of={name: frozenset(sources) for name, sources in holders.items()},
         )  # fmt: skip
 
-    def _customers_of(self, events: Mapping[str, object], holders: Mapping[str, set[str]]) -> dict[str, int]:
-        """Customers of each event. The catalog counts them by source: only events of several sources have to be counted again."""
-        found = {row[1]: row[3] for row in self.catalog}
-        several = [event for event in events if len(holders[event]) > 1]
-        if several:
-            query = select({"event": col("event"), "customers": exp.Count(this=exp.Distinct(expressions=[col("customer_id")]))}, self.table)
-            query = query.where(exp.In(this=col("event"), expressions=[lit(event) for event in several])).group_by(col("event"))
-            found |= dict(self.engine.rows(Step("customers_of", query)))
-        return found
+    @cached_property
+    def _customers_of(self) -> dict[str, int]:
+        """Customers of each event."""
+        query = select({"event": col("event"), "customers": exp.Count(this=exp.Distinct(expressions=[col(CUSTOMER)]))}, self.table)
+        return dict(self.engine.rows(Step("customers_of", query.group_by(col("event")))))
 
     def _facts_of(
         self, intakes: Sequence[Intake], spans: Mapping[str, tuple[datetime, datetime]] | None = None, events: str | None = None
@@ -486,7 +487,8 @@ class EventLog:
         import html
 
         cells = "".join(
-            f"<tr><td>{html.escape(row[1])}</td><td>{html.escape(row[0])}</td><td>{row[2]:,}</td><td>{row[3]:,}</td></tr>"
+            f"<tr><td>{html.escape(row[1])}</td><td>{html.escape(row[0])}</td>"
+            f"<td>{row[2]:,}</td><td>{self._customers_of[row[1]]:,}</td></tr>"
             for row in self.catalog
         )
         return (

@@ -1,8 +1,13 @@
-"""Reading one source: its rows go either to the usable table or to quarantine, in one pass over the source where all is well."""
+"""Reading sources: their rows go either to usable tables or to quarantine, and lie there in order of their customers.
+
+Customers are numbered first, over all sources together. In their order whatever is asked of a range of customers touches its own rows only,
+and groups by customer find theirs in the cache: sorting once pays with the first question.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -33,7 +38,7 @@ from persopredict.engines.expressions import (
     try_cast_to,
 )
 from persopredict.errors import DataError, EngineError, Problem
-from persopredict.sources import EARLIEST, Described, Offsets, Shape
+from persopredict.sources import CUSTOMER, EARLIEST, Described, Offsets, Shape
 from persopredict.times import offsets
 from persopredict.usability import SourceFacts
 
@@ -90,14 +95,59 @@ class Intake:
         return int(engine.rows(Step("outside", select({"rows": count(outside)}, self.usable_table)))[0][0])
 
 
-def read(engine: Engine, found: Described, shape: Shape) -> Intake:
-    """Read a source into `usable_<view>` and `quarantine_<view>`.
+#: The customers of a log, numbered in the order of their ids.
+CUSTOMERS = "customers"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A source as `read_<view>`, its rows in the common model with what is wrong with them, and as `ids_<view>`, its customers."""
+
+    described: Described
+
+    @property
+    def table(self) -> str:
+        """The rows."""
+        return f"read_{self.described.view}"
+
+    @property
+    def ids(self) -> str:
+        """The ids of the customers."""
+        return f"ids_{self.described.view}"
+
+
+def stage(engine: Engine, found: Described, shape: Shape) -> Staged:
+    """Make a source readable in the common model, and find its customers.
 
     Raises `DataError` if the source fails while it is being read.
     """
+    with _reading(engine, found):
+        given = replace(found, offsets={column: offsets_of(engine, found, column) for column in found.naive_columns})
+        staged = Staged(given)
+        keep = engine.create if engine.is_parsed(found.view) else engine.view
+        keep(Step(staged.table, given.rows(shape)))
+        engine.create(Step(staged.ids, exp.select(col("customer_id")).from_(table(staged.table)).distinct()))
+    return staged
+
+
+def number_customers(engine: Engine, staged: Sequence[Staged]) -> None:
+    """Number the customers of all sources: the table `customers`."""
+    parts: list[exp.Query] = [exp.select(col("customer_id")).from_(table(each.ids)) for each in staged]
+    ids = reduce(lambda left, right: exp.union(left, right, distinct=True), parts)
+    number = exp.Window(this=func("ROW_NUMBER"), order=exp.Order(expressions=[exp.Ordered(this=col("customer_id"), nulls_first=False)]))
+    columns = {"customer_id": col("customer_id"), CUSTOMER: cast_to(exp.paren(number - lit(1)), "INTEGER")}
+    given = exp.Not(this=exp.Is(this=col("customer_id"), expression=exp.null()))
+    engine.create(Step(CUSTOMERS, select(columns, ids.subquery("ids")).where(given)))
+    for each in staged:
+        engine.drop(each.ids)
+
+
+@contextmanager
+def _reading(engine: Engine, found: Described) -> Iterator[None]:
     engine.read_naive_times_in(found.source.timezone)
     try:
-        return _read(engine, replace(found, offsets={column: offsets_of(engine, found, column) for column in found.naive_columns}), shape)
+        yield
+        return
     except EngineError as error:
         problem = Problem(
             "unreadable_source",
@@ -109,9 +159,28 @@ def read(engine: Engine, found: Described, shape: Shape) -> Intake:
     raise DataError("a source can't be read", [problem])
 
 
-def _read(engine: Engine, found: Described, shape: Shape) -> Intake:
-    staged = f"read_{found.view}"
-    engine.create(Step(staged, found.rows(shape)))
+def read(engine: Engine, staged: Staged, shape: Shape) -> Intake:
+    """Read a staged source into `usable_<view>` and `quarantine_<view>`.
+
+    Raises `DataError` if the source fails while it is being read.
+    """
+    with _reading(engine, staged.described):
+        return _read(engine, staged, shape)
+
+
+def _ordered(staged: Staged) -> exp.Select:
+    """The rows in order of their customers."""
+    same = exp.EQ(this=col("customer_id", staged.table), expression=col("customer_id", CUSTOMERS))
+    whole = exp.Column(this=exp.Star(), table=exp.to_identifier(staged.table, quoted=True))
+    query = exp.select(whole, col(CUSTOMER, CUSTOMERS)).from_(table(staged.table))
+    return query.join(table(CUSTOMERS), on=same, join_type="left").order_by(col(CUSTOMER, CUSTOMERS))
+
+
+def _read(engine: Engine, source: Staged, shape: Shape) -> Intake:
+    found, staged = source.described, f"ordered_{source.described.view}"
+    engine.create(Step(staged, _ordered(source)))
+    if engine.is_parsed(found.view):
+        engine.drop(source.table)
     usable = exp.Is(this=col("problem"), expression=exp.null())
     numbers = {"rows": count(), "usable": count(usable), "naive": count(every(usable, col("naive")))}
     rows, good, naive = engine.rows(Step("rows", select(numbers, staged)))[0]
@@ -133,7 +202,7 @@ def _read(engine: Engine, found: Described, shape: Shape) -> Intake:
 
 
 def _columns(shape: Shape, source: str) -> exp.Select:
-    return exp.select(*(col(name) for name in shape.columns)).from_(table(source))
+    return exp.select(*(col(name) for name in shape.kept)).from_(table(source))
 
 
 def _copies(engine: Engine, staged: str, usable: exp.Expression) -> int:
@@ -154,7 +223,7 @@ def _first_of_each(staged: str, usable: exp.Expression, shape: Shape) -> exp.Sel
     )
     numbered = exp.select(exp.Star(), exp.alias_(copy, "copy", quoted=True)).from_(table(staged)).where(usable).subquery("numbered")
     first = some(exp.EQ(this=col("copy"), expression=lit(1)), exp.Is(this=col("event_id"), expression=exp.null()))
-    return exp.select(*(col(name) for name in shape.columns)).from_(numbered).where(first)
+    return exp.select(*(col(name) for name in shape.kept)).from_(numbered).where(first)
 
 
 def _unreadable(source: str, rejects: exp.Query) -> exp.Select:

@@ -23,8 +23,9 @@ from persopredict.errors import Problem, SpecificationError
 from persopredict.events import EventLog, Moment
 from persopredict.features.measures import LEAST, Need, needs
 from persopredict.features.spec import Feature, check_features
-from persopredict.measuring import Batch, Labels, Measuring
+from persopredict.measuring import Batch, Measuring
 from persopredict.spine import Spine
+from persopredict.survey import Labels, Survey
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, local_midnight
 
@@ -168,7 +169,7 @@ class Snapshots:
         if whole:
             wanted += [need for feature in self.features for need in needs(feature, self._numeric)]
         labels = Labels(self.targets, self.until) if whole else None
-        return Measuring(self.events, wanted, cutoffs=self.cutoffs, spine=self.spine, labels=labels)
+        return Measuring(Survey(self.events, wanted, cutoffs=self.cutoffs, spine=self.spine, labels=labels))
 
     def steps(self) -> list[Step]:
         """The named steps: those that put the log in order, and those that are run for every range of customers."""

@@ -103,6 +103,10 @@ class Source:
     name: str = "events"
 
 
+#: The number of a row's customer in the order of their ids. A column of ours has a space in its name: no column of a log has.
+CUSTOMER = "customer number"
+
+
 @dataclass(frozen=True)
 class Shape:
     """What the sources of a log have in common: category levels, dimensions, which of these are numbers, and the moment of reading."""
@@ -116,6 +120,11 @@ class Shape:
     def columns(self) -> tuple[str, ...]:
         """The columns of the prepared log, calendar aside."""
         return ("customer_id", "event_us", "known_us", "event", *TEXTS, *NUMBERS, *self.categories, *self.dimensions, "source")
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Those, and the customer's number."""
+        return (*self.columns, CUSTOMER)
 
 
 #: The offsets of a time zone, as `times.offsets` gives them: (valid before this instant, microseconds to add to UTC); the last has no end.

@@ -6,15 +6,16 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from sqlglot import exp
 
 from persopredict.engines.base import Engine, Step
-from persopredict.engines.expressions import cast_to, col, count, func, moment, select, table
+from persopredict.engines.expressions import cast_to, col, count, func, lit, moment, select, table
 from persopredict.errors import DataError, Problem
 from persopredict.events import EventLog
 from persopredict.features.measures import Integers
-from persopredict.features.plan import CUSTOMER, CUSTOMERS
-from persopredict.sources import constant
+from persopredict.intake import CUSTOMERS
+from persopredict.sources import CUSTOMER, constant
 
 SPINE = "spine"
 
@@ -58,13 +59,17 @@ class Spine:
         columns = {"customer_id": col("customer_id"), "cutoff_us": col("event_us")}
         engine.load(SPINE, self._rows.engine.arrow(Step(SPINE, select(columns, self._rows.table))))
 
-    def rows(self, engine: Engine) -> tuple[Integers, Integers]:
-        """Customer numbers and cutoffs, in this order."""
-        columns: dict[str, exp.Expression] = {"number": cast_to(col(CUSTOMER, CUSTOMERS), "BIGINT"), "cutoff_us": col("cutoff_us", SPINE)}
+    def rows(self, engine: Engine) -> tuple[pa.Array, Integers, Integers]:
+        """Ids, customer numbers (-1 for customers that the log does not know) and cutoffs, in order of ids and cutoffs."""
+        columns: dict[str, exp.Expression] = {
+            "customer_id": col("customer_id", SPINE),
+            "number": func("COALESCE", cast_to(col(CUSTOMER, CUSTOMERS), "BIGINT"), lit(-1)),
+            "cutoff_us": col("cutoff_us", SPINE),
+        }
         same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", SPINE))
-        query = select(columns, table(SPINE)).join(table(CUSTOMERS), on=same).order_by(col("number"), col("cutoff_us"))
-        found = engine.arrow(Step("spine_rows", query))
-        return found.column(0).to_numpy(), found.column(1).to_numpy()
+        query = select(columns, table(SPINE)).join(table(CUSTOMERS), on=same, join_type="left")
+        found = engine.arrow(Step("spine_rows", query.order_by(col("customer_id", SPINE), col("cutoff_us", SPINE))))
+        return found.column(0).combine_chunks(), found.column(1).to_numpy(), found.column(2).to_numpy()
 
     @property
     def last(self) -> datetime:

@@ -30,6 +30,7 @@ from persopredict.config import load
 from persopredict.features.spec import AGGREGATES
 from persopredict.sources import UNUSABLE
 from persopredict.warehouse_tables import QUARANTINE, RUNS, TABLES
+from tests.conformance import conformance, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -151,6 +152,7 @@ SECTIONS = {
     "source": sections.Source,
     "events": sections.Events,
     "events.columns": sections.Columns,
+    "lookups": sections.Lookup,
     "targets.conversion": sections.Conversion,
     "targets.churn": sections.Churn,
     "targets.cancellation": sections.Cancellation,
@@ -161,6 +163,7 @@ SECTIONS = {
 }
 GENERATED: dict[str, Callable[[], str]] = {
     "aggregates": aggregates,
+    "conformance": lambda: markdown(conformance()),
     "quarantine": quarantine,
     "commands": commands,
     "exit_codes": exit_codes,
@@ -233,6 +236,11 @@ def test_the_rooms_are_the_import_linters_layers_from_upstream_down():
     expected = [sorted(name.strip() for name in layer.split("|")) for layer in layers if layer.strip()][::-1]
     written = [sorted(re.findall(r"`?([\w.]+)`?", row[0].replace("`", ""))) for row in rows_under("architecture.md", "## Rooms")]
     assert written == expected
+
+
+def test_every_module_of_features_has_a_room():
+    rooms = {name for row in rows_under("architecture.md", "## Rooms") for name in re.findall(r"features\.\w+", row[0])}
+    assert rooms == {f"features.{path.stem}" for path in (ROOT / "persopredict" / "features").glob("[!_]*.py")}
 
 
 # Links, files, shell ----------------------------------------------------------------------------------------------------------------------

@@ -289,7 +289,7 @@ def test_a_parsed_condition_belongs_to_the_caller():
 def test_the_plan_is_sql_under_the_names_of_its_steps():
     snap = snapshots(reference_log(), [END - 56 * DAY], None, [Churn("purchase", "28d")])
     sql = snap.sql()
-    for step in ("customers", "ordered", "cells", "distinct_0", "labels"):
+    for step in ("cells", "distinct_0", "labels"):
         assert f"-- {step}\n" in sql
     assert [step.name for step in snap.steps()] == re.findall(r"^-- (\w+)$", sql, flags=re.MULTILINE)
     assert "ASOF" not in sql
@@ -308,10 +308,10 @@ def test_a_failing_step_comes_back_with_its_name_and_its_sql():
     log = reference_log().prepare()
     snap = snapshots(log, [END], [Feature("count", fallback=0)])
     log.engine.view(Step("events", exp.select(exp.alias_(exp.Literal.number(1), "something_else"))))
-    with pytest.raises(EngineError, match="step 'customers' failed") as failed:
+    with pytest.raises(EngineError, match="step 'cells' failed") as failed:
         snap.to_arrow()
-    assert failed.value.step == "customers"
-    assert "--- SQL of customers ---\nSELECT" in str(failed.value)
+    assert failed.value.step == "cells"
+    assert "--- SQL of cells ---\nSELECT" in str(failed.value)
 
 
 def test_snapshots_without_features_are_keys_and_labels():

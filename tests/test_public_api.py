@@ -33,6 +33,16 @@ def test_describing_what_one_wants_imports_neither_models_nor_frames():
     assert not loaded_by(program) & {*MODELS, "pandas", "polars"}
 
 
+def test_online_features_need_neither_a_database_nor_frames_nor_models():
+    program = """
+from persopredict import Feature
+from persopredict.features.online import OnlineFeatures
+features = [Feature("decayed_sum", "value", half_life="7d", where="event = 'purchase'", fallback=0), Feature("distinct", "day", fallback=0)]
+OnlineFeatures(features).row({"event_at": ["2024-03-01T10:00Z"], "event": ["purchase"], "value": [9.5]}, "2024-04-01")
+"""
+    assert loaded_by(program) <= {"numpy", "pyarrow", "sqlglot"}
+
+
 def test_every_public_name_is_there_and_nothing_else_is_promised():
     assert sorted(pp.__all__) == sorted(pp._HOME)
     assert sorted(set(pp.__all__)) == sorted(pp.__all__)
@@ -75,10 +85,19 @@ def sales():
     )
 
 
-def test_the_contract_s_example_runs_as_it_is_written(sales, tmp_path):
+@pytest.fixture(scope="module")
+def clients(sales):
+    """The tier of most clients: silver at first, some of them gold later."""
+    ids = sorted(set(sales["client"]))[:-20]
+    silver = pd.DataFrame({"customer_id": ids, "tier": "silver", "since": "2017-01-01"})
+    return pd.concat([silver, pd.DataFrame({"customer_id": ids[::5], "tier": "gold", "since": "2017-07-01"})])
+
+
+def test_the_contract_s_example_runs_as_it_is_written(sales, clients, tmp_path):
     df = sales
     events = pp.EventLog(df, customer_id="client", event_at="sold_at", event=pp.lit("purchase"), event_id="line", order_id="ticket",
                          category=("department", "family"), value="amount", channel="channel", timezone="America/Mexico_City")  # fmt: skip
+    events = events.join(pp.Lookup(clients, key="customer_id", columns=["tier"], valid_from="since"))
     assert events.check().ok
     churn = pp.Predictor(pp.Churn("purchase", "28d", active_within="91d", name="churn"))
     churn.fit(events, until="2017-12-03")
@@ -94,6 +113,7 @@ def test_the_contract_s_example_runs_as_it_is_written(sales, tmp_path):
     cutoffs = pp.rolling_cutoffs(events, every="28d", horizon="28d", until="2017-12-03")
     snap = pp.snapshots(events, cutoffs, targets=[churn.target]).to_pandas()
     assert list(snap)[:2] == ["customer_id", "cutoff"]
+    assert any("tier_gold" in name for name in snap)
     assert list(snap)[-1] == "label_churn"
     splits = list(pp.ForwardSplit(3, embargo="28d").split(snap, groups=snap["cutoff"]))
     assert [len(set(snap["cutoff"].iloc[test])) for _, test in splits] == [1, 1, 1]

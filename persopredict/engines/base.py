@@ -46,6 +46,10 @@ class Engine(ABC):
         """The lines of the source `name` that could not be read so far (column ``row``, JSON text); None if there can be none."""
         return None
 
+    def is_parsed(self, name: str) -> bool:
+        """Whether each scan of the source `name` parses text anew, so that it is better scanned once."""
+        return False
+
     @abstractmethod
     def create(self, step: Step) -> None:
         """Run the step and keep its result as a table of the step's name, replacing it."""

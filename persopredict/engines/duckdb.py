@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ class DuckDBEngine(Engine):
         if threads:
             settings["threads"] = threads
         self._connection = duckdb.connect(":memory:", config=settings)
+        # A connection serves one thread at a time; who reads batches may ask something else while the next one is being made.
+        self._lock = threading.RLock()
         self._files: dict[str, Files] = {}
         self.read_naive_times_in("UTC")
         # A progress bar printed by the engine would end up in notebooks and job logs; ours is drawn by the job.
@@ -71,6 +74,10 @@ class DuckDBEngine(Engine):
     def rejected(self, name: str) -> exp.Query | None:
         """The lines of the source `name` that could not be read so far (column ``row``, JSON text); None if there can be none."""
         return self._files[name].rejected if name in self._files else None
+
+    def is_parsed(self, name: str) -> bool:
+        """Whether the source `name` is text."""
+        return name in self._files and self._files[name].parsed
 
     def _stored(self, relation: duckdb.DuckDBPyRelation, name: str) -> duckdb.DuckDBPyRelation:
         """A relation of another connection as a table of ours: its rows cross over in batches, and spill if they are many."""
@@ -124,7 +131,8 @@ class DuckDBEngine(Engine):
 
     def drop(self, name: str) -> None:
         """Drop a table of ours."""
-        self._connection.execute(exp.Drop(tables=[table(name)], kind="TABLE", exists=True).sql("duckdb"))
+        with self._lock:
+            self._connection.execute(exp.Drop(tables=[table(name)], kind="TABLE", exists=True).sql("duckdb"))
 
     def read_naive_times_in(self, timezone: str) -> None:
         """From now on, times without an offset are read in this zone."""
@@ -132,23 +140,27 @@ class DuckDBEngine(Engine):
 
     def load(self, name: str, rows: pa.Table) -> None:
         """Keep an Arrow table as a table."""
-        self.drop(name)
-        self._connection.from_arrow(rows).create(name)
+        with self._lock:
+            self.drop(name)
+            self._connection.from_arrow(rows).create(name)
 
     def rows(self, step: Step) -> list[tuple[Any, ...]]:
         """All rows of a small result."""
-        return self._execute(step, step.sql("duckdb", pretty=False)).fetchall()
+        with self._lock:
+            return self._execute(step, step.sql("duckdb", pretty=False)).fetchall()
 
     def arrow(self, step: Step, parameters: Mapping[str, int] | None = None) -> pa.Table:
         """The result, with its schema even if it is empty."""
         try:
-            return self._connection.sql(step.sql("duckdb", pretty=False), params=dict(parameters or {})).to_arrow_table()
+            with self._lock:
+                return self._connection.sql(step.sql("duckdb", pretty=False), params=dict(parameters or {})).to_arrow_table()
         except duckdb.Error as error:
             raise EngineError(step.name, step.sql("duckdb"), str(error)) from error
 
     def _execute(self, step: Step, sql: str) -> duckdb.DuckDBPyConnection:
         try:
-            return self._connection.execute(sql)
+            with self._lock:
+                return self._connection.execute(sql)
         except duckdb.Error as error:
             raise EngineError(step.name, step.sql("duckdb"), str(error)) from error
 

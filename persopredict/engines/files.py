@@ -30,11 +30,14 @@ _LONGEST_HEADER = 1_000_000
 
 @dataclass(frozen=True)
 class Files:
-    """A path's rows, the remarks about its files, and the query of its unreadable lines (column ``row``, JSON text), if it may have any."""
+    """A path's rows, the remarks about its files, the query of its unreadable lines (column ``row``, JSON text), if it may have any, and
+    whether reading means parsing text.
+    """
 
     relation: duckdb.DuckDBPyRelation
     remarks: tuple[Problem, ...] = ()
     rejected: exp.Query | None = None
+    parsed: bool = False
 
 
 def is_file(text: str) -> bool:
@@ -69,9 +72,9 @@ def open_files(connection: duckdb.DuckDBPyConnection, path: str, name: str) -> F
         if parquet:
             return Files(connection.read_parquet(filled, union_by_name=True), tuple(remark))
         if remote:
-            return Files(connection.read_csv(path, all_varchar=True, header=True, union_by_name=True))
+            return Files(connection.read_csv(path, all_varchar=True, header=True, union_by_name=True), parsed=True)
         relation, rejected = _read_csv(connection, {file: layouts[file] for file in filled}, name)
-        return Files(relation, tuple(remark), rejected)
+        return Files(relation, tuple(remark), rejected, parsed=True)
     except duckdb.Error as error:
         problem = Problem(
             "unreadable_file",

@@ -6,12 +6,13 @@ the calendar follows from them by the zone's offsets. A column is converted when
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import tzinfo
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import cached_property, lru_cache, partial
-from itertools import repeat
+from functools import cached_property, partial
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -19,35 +20,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persopredict.errors import DataError, Problem, SpecificationError, did_you_mean
+from persopredict.features.instants import (
+    FLOATS,
+    INTEGERS,
+    NULLS,
+    Ints,
+    instants,
+    instants_of_all,
+    is_null,
+    local_us,
+    objects,
+    refusal,
+    typed,
+)
 from persopredict.features.spec import CALENDAR
-from persopredict.times import offsets
 
-Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 #: Numbers of the common model; further ones are named by whoever knows the log.
 NUMBERS = ("quantity", "value")
 MILLION = 1_000_000
-_FLOATS, _INTEGERS = (float, np.floating), (int, np.integer)
 _PLAIN = {float, int, bool, type(None)}
-_NUMERIC = (*_FLOATS, *_INTEGERS, np.bool_, Decimal)
+_NUMERIC = (*FLOATS, *INTEGERS, np.bool_, Decimal)
 _TEXTUAL = (str, UUID, *_NUMERIC)
-#: The types of None, and of what pandas calls missing.
-_NULLS = ("NoneType", "NAType", "NaTType")
 _NO_SEQUENCES = (str, bytes, Mapping, set, frozenset)
 #: 18 digits, 6 of them after the point.
 _LARGEST = 10**12
 _WIDE = Context(prec=200)
-_MICROSECOND = timedelta(microseconds=1)
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_WALL_EPOCH = datetime(1970, 1, 1)
-#: Years 1 to 9999, what a datetime can hold.
-_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-#: NumPy's "not a time"; in this module every null instant.
-_NAT = np.iinfo(np.int64).min
-#: Offsets are looked up in stretches of 2^48 microseconds, nine years, so that a customer needs one or two of them.
-_STRETCH = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ class Columns:
         problems, columns_given = _sequences(events)
         event_us = known_us = None
         if "event_at" in columns_given:
-            event_us = known_us = _collected(problems, lambda: _event_us("event_at", events["event_at"], zone))
+            event_us = known_us = _collected(problems, lambda: instants_of_all("event_at", events["event_at"], zone))
         elif "event_at" not in events:
             problems.append(Problem("missing_column", "no column for event_at", remedy=did_you_mean("event_at", events)))
         if "known_at" in columns_given:
-            known_us = _collected(problems, lambda: _instants("known_at", events["known_at"], zone))
+            known_us = _collected(problems, lambda: instants("known_at", events["known_at"], zone))
         unread = np.zeros(0, np.int64)
         columns = cls(columns_given, zone, frozenset((*NUMBERS, *numeric)), unread, unread)
         for name in reads:
@@ -190,13 +190,11 @@ class Columns:
 
     @cached_property
     def _local_us(self) -> Ints:
-        bounds, added = _offsets(self._zone, self.event_us)
-        found: Ints = self.event_us + added[bounds.searchsorted(self.event_us, side="right")]
-        return found
+        return local_us(self.event_us, self._zone)
 
     def _given(self, name: str) -> Any:
         if name not in self._events:
-            raise _refusal("missing_column", f"no column {name!r}", remedy=did_you_mean(name, self._events))
+            raise refusal("missing_column", f"no column {name!r}", remedy=did_you_mean(name, self._events))
         return self._events[name]
 
 
@@ -207,11 +205,6 @@ def _collected(problems: list[Problem], read: Callable[[], Any]) -> Any:
     except DataError as error:
         problems.extend(error.problems)
     return None
-
-
-def _refusal(code: str, message: str, offending: Sequence[Any] = (), *, remedy: str) -> DataError:
-    example = repr(offending[0]) if len(offending) else ""
-    return DataError("a column can't be read", [Problem(code, message, count=len(offending), example=example, remedy=remedy)])
 
 
 def _sequences(events: Mapping[str, Any]) -> tuple[list[Problem], dict[str, Any]]:
@@ -232,30 +225,10 @@ def _sequences(events: Mapping[str, Any]) -> tuple[list[Problem], dict[str, Any]
     return problems, found
 
 
-def _listed(values: Any) -> list[Any]:
-    """The values as Python objects. Short floats stay what they are, for the sake of their text; times too, which would become integers."""
-    if isinstance(values, np.ndarray):
-        scalars = values.dtype.kind in "mM" or (values.dtype.kind == "f" and values.dtype.itemsize < 8)
-        return list(values) if scalars and not isinstance(values, np.ma.MaskedArray) else list(values.tolist())
-    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)
-
-
-def _typed(values: Any, kinds: str) -> bool:
-    """Whether it is an array of one of these kinds that says itself which rows are null."""
-    return isinstance(values, np.ndarray) and values.dtype.kind in kinds and not isinstance(values, np.ma.MaskedArray)
-
-
-def _is_null(value: Any) -> bool:
-    """None, NaN, NaT, and what pandas calls missing, which is equal to nothing and not unequal either."""
-    if isinstance(value, _FLOATS):
-        return bool(value != value)
-    return type(value).__name__ in _NULLS or (isinstance(value, Decimal) and value.is_nan())
-
-
 def _strangers(listed: list[Any], kinds: set[type], expected: tuple[type, ...]) -> list[Any]:
     """The values that are neither null nor of the expected types; NumPy's durations call themselves integers, and are none."""
     strange = {
-        kind for kind in kinds if kind.__name__ not in _NULLS and (issubclass(kind, np.timedelta64) or not issubclass(kind, expected))
+        kind for kind in kinds if kind.__name__ not in NULLS and (issubclass(kind, np.timedelta64) or not issubclass(kind, expected))
     }
     return [value for value in listed if type(value) in strange] if strange else []
 
@@ -264,20 +237,20 @@ def _strangers(listed: list[Any], kinds: set[type], expected: tuple[type, ...]) 
 
 
 def _numbers(name: str, values: Any) -> Numbers:
-    if _typed(values, "f"):
+    if typed(values, "f"):
         return _of_floats(name, values)
-    if _typed(values, "iub"):
+    if typed(values, "iub"):
         beyond = (values >= _LARGEST) | (values <= -_LARGEST) if values.dtype.itemsize == 8 else np.zeros(0, bool)
         if beyond.any():
             raise _out_of_range(name, values[beyond].tolist())
         return Numbers(values.astype(np.int64) * MILLION, MILLION, None)
-    listed = _listed(values)
+    listed = objects(values)
     kinds = set(map(type, listed))
     if not kinds <= _PLAIN:
         strangers = _strangers(listed, kinds, _NUMERIC)
         if strangers:
             text = f"{name} needs numbers and holds {type(strangers[0]).__name__}"
-            raise _refusal("mistyped_column", text, strangers, remedy="give int, float or Decimal, None for null")
+            raise refusal("mistyped_column", text, strangers, remedy="give int, float or Decimal, None for null")
         return _of_units(name, listed, [_units(name, value) for value in listed])
     try:
         floats = np.array(listed, np.float64)
@@ -320,62 +293,58 @@ def _units(name: str, value: Any) -> int | None:
         # Checked before it becomes an integer: 1e999999999 is short as text only.
         enormous = value.is_infinite() or (value and value.adjusted() >= 12)
         return _LARGEST * MILLION if enormous else int(value.scaleb(6, _WIDE).to_integral_value(ROUND_HALF_UP))
-    if _is_null(value):
+    if is_null(value):
         return None
-    if isinstance(value, _FLOATS):
+    if isinstance(value, FLOATS):
         return int(_of_floats(name, np.array([value], np.float64)).units[0])
     return int(value) * MILLION
 
 
 def _out_of_range(name: str, offending: list[Any]) -> DataError:
     text = f"{name} is infinite or beyond 10^12: a log's numbers have 18 digits, 6 of them after the point"
-    return _refusal("number_out_of_range", text, offending, remedy="give it in a larger unit, or leave the rows out")
+    return refusal("number_out_of_range", text, offending, remedy="give it in a larger unit, or leave the rows out")
 
 
 # Texts -----------------------------------------------------------------------------------------------------------------------------
 
 
 def _texts(name: str, values: Any) -> Texts:
-    listed = _listed(values)
+    given = objects(values)
+    #: Each different value with its code, in the order in which they come.
+    code_of: defaultdict[Any, int] = defaultdict(count().__next__, {None: -1})
     try:
-        different = dict.fromkeys(listed)
+        codes = np.fromiter(map(code_of.__getitem__, given), np.int64, len(given))
     except TypeError:
         # Lists and the like, which nothing can be looked up by.
-        raise _not_text(name, _strangers(listed, set(map(type, listed)), _TEXTUAL)) from None
-    kinds = set(map(type, different))
-    if kinds <= _PLAIN and float in kinds:
-        # Every NaN would be a value of its own.
-        listed = [None if value != value else value for value in listed]
-        different = dict.fromkeys(listed)
-    null = None in different
-    different.pop(None, None)
-    index: dict[Any, int] = dict(zip(different, range(len(different)), strict=True))
-    code_of = index
-    if not kinds <= {str, type(None)}:
-        strangers = _strangers(listed, kinds, _TEXTUAL)
+        raise _not_text(name, _strangers(given, set(map(type, given)), _TEXTUAL)) from None
+    del code_of[None]
+    code_of.default_factory = None
+    index: Mapping[str, int] = code_of
+    kinds = set(map(type, code_of))
+    if not kinds <= {str}:
+        strangers = _strangers(given, kinds, _TEXTUAL)
         if strangers:
             raise _not_text(name, strangers)
-        spelled = _spelled(name, list(different), kinds)
-        texts = dict.fromkeys(spelled)
-        null = null or None in texts
-        texts.pop(None, None)
+        spelled = _spelled(name, list(code_of), kinds)
+        texts = dict.fromkeys(text for text in spelled if text is not None)
         index = dict(zip(texts, range(len(texts)), strict=True))
-        if len(texts) < len(spelled):
-            code_of = {value: index.get(text, -1) for value, text in zip(different, spelled, strict=True)}
-    found = map(code_of.get, listed, repeat(-1)) if null else map(code_of.__getitem__, listed)
-    codes = np.fromiter(found, np.int64, len(listed))
-    return Texts(codes, index, codes >= 0 if null else None)
+        # The entry at the end is for nulls.
+        codes = np.array([*(-1 if text is None else index[text] for text in spelled), -1])[codes]
+    valid = codes >= 0
+    return Texts(codes, index, None if valid.all() else valid)
 
 
 def _spelled(name: str, values: list[Any], kinds: set[type]) -> list[str | None]:
     """The texts of values that aren't all text."""
-    if kinds <= _PLAIN - {bool}:
+    if kinds <= {int, float}:
+        known = [value for value in values if value == value]
         try:
-            whole = list(map(int, values))
+            whole = list(map(int, known))
         except OverflowError:
             whole = []
-        if whole == values and max(map(abs, whole), default=0) < 2**63:
-            return list(map(str, whole))
+        if whole == known and max(map(abs, whole), default=0) < 2**63:
+            texts = map(str, whole)
+            return [next(texts) if value == value else None for value in values]
     return [_canonical(name, value) for value in values]
 
 
@@ -383,11 +352,11 @@ def _canonical(name: str, value: Any) -> str | None:
     """The text of one id, None if it is null: whole numbers without a point, whatever type a frame gave them."""
     if isinstance(value, str):
         return str.__str__(value)
-    if _is_null(value):
+    if is_null(value):
         return None
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
-    if isinstance(value, (*_FLOATS, Decimal)):
+    if isinstance(value, (*FLOATS, Decimal)):
         # The log reads whole numbers as 128-bit integers: there is nothing beyond.
         if not -(2**127) < value < 2**127:
             return None
@@ -402,187 +371,4 @@ def _canonical(name: str, value: Any) -> str | None:
 
 def _not_text(name: str, offending: list[Any]) -> DataError:
     text = f"{name} needs text and holds {type(offending[0]).__name__}"
-    return _refusal("mistyped_column", text, offending, remedy="give texts or whole numbers, None for null")
-
-
-# Time ------------------------------------------------------------------------------------------------------------------------------
-
-Reader = Callable[[str, list[Any], tzinfo], Ints]
-
-
-def _event_us(name: str, values: Any, zone: tzinfo) -> Ints:
-    found = _instants(name, values, zone)
-    missing = int((found == _NAT).sum())
-    if missing:
-        problem = Problem(f"null_{name}", f"{name} is null", count=missing, remedy="fill the time in, or leave the rows out")
-        raise DataError("a column can't be read", [problem])
-    return found
-
-
-def _instants(name: str, values: Any, zone: tzinfo) -> Ints:
-    """Microseconds since 1970 UTC, `_NAT` where null."""
-    if _typed(values, "iu"):
-        return _of_integers(name, values, zone)
-    if _typed(values, "M"):
-        return _of_datetime64(name, values, zone)
-    listed = _listed(values)
-    unreadable = {kind for kind in set(map(type, listed)) if _reader(kind) is None}
-    if unreadable:
-        raise _not_time(name, [value for value in listed if type(value) in unreadable])
-    return _grouped(map(type, listed), listed, lambda kind, same: _reader(kind)(name, same, zone))  # type: ignore[misc]
-
-
-def _grouped(kinds: Iterable[Any], values: list[Any], read: Callable[[Any, list[Any]], Ints]) -> Ints:
-    """The values of each kind read at once, and put back in their places."""
-    of_each = list(kinds)
-    different = set(of_each)
-    if len(different) == 1:
-        return read(of_each[0], values)
-    found = np.empty(len(values), np.int64)
-    for kind in different:
-        rows = [row for row, other in enumerate(of_each) if other is kind]
-        found[rows] = read(kind, [values[row] for row in rows])
-    return found
-
-
-@lru_cache(maxsize=256)
-def _reader(kind: type) -> Reader | None:
-    """What reads values of this type as instants; None if nothing does."""
-    # pandas' NaT calls itself a datetime, NumPy's durations integers, and a truth value is an integer to Python.
-    if kind.__name__ in _NULLS:
-        return _of_nulls
-    if issubclass(kind, bool | np.timedelta64):
-        return None
-    if hasattr(kind, "to_pydatetime"):
-        return _of_timestamps
-    readers: tuple[tuple[Any, Reader], ...] = (
-        (datetime, _of_datetimes),
-        (date, _of_dates),
-        (str, _of_texts),
-        (_INTEGERS, _of_integers),
-        (np.datetime64, _of_datetime64),
-        (_FLOATS, _of_nulls),
-    )
-    return next((reader for types, reader in readers if issubclass(kind, types)), None)
-
-
-def _of_nulls(name: str, values: list[Any], zone: tzinfo) -> Ints:
-    offending = [value for value in values if not _is_null(value)]
-    if offending:
-        raise _not_time(name, offending)
-    return np.full(len(values), _NAT, np.int64)
-
-
-def _of_integers(name: str, values: Any, zone: tzinfo) -> Ints:
-    try:
-        given = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
-    except OverflowError:
-        raise _outside(name, [value for value in values if not _FIRST_US <= value <= _LAST_US]) from None
-    beyond = ((given < _FIRST_US) | (given > _LAST_US)) & (given != _NAT)
-    if beyond.any():
-        raise _outside(name, given[beyond].tolist())
-    return given.astype(np.int64, copy=False)
-
-
-def _of_datetime64(name: str, values: Any, zone: tzinfo) -> Ints:
-    given = np.asarray(values)
-    if np.datetime_data(given.dtype)[0] in ("Y", "M", "W", "D", "h", "m", "s", "ms", "us"):
-        # Judged in its own unit: what lies beyond would wrap around in microseconds. Finer units can't reach beyond.
-        first, last = (np.datetime64(side, "us").astype(given.dtype) for side in (_FIRST_US, _LAST_US))
-        beyond = (given < first) | (given > last)
-        if beyond.any():
-            raise _outside(name, given[beyond].astype(str).tolist())
-    return given.astype("datetime64[us]").view(np.int64)
-
-
-def _of_datetimes(name: str, values: list[Any], zone: tzinfo) -> Ints:
-    naive = [value.tzinfo is None for value in values]
-    return _grouped(naive, values, lambda naive, same: _of_walls(same, zone) if naive else _of_aware(same))
-
-
-def _of_aware(values: list[Any]) -> Ints:
-    seconds = np.fromiter(map(datetime.timestamp, values), np.float64, len(values))
-    if np.abs(seconds).max() < 2**31:
-        # So near to 1970 a double tells every microsecond apart.
-        return np.rint(seconds * 1e6).astype(np.int64)
-    return np.array([(value - _EPOCH) // _MICROSECOND for value in values], np.int64)
-
-
-def _of_walls(values: list[Any], zone: tzinfo) -> Ints:
-    return _utc(np.array([(value - _WALL_EPOCH) // _MICROSECOND for value in values], np.int64), zone)
-
-
-def _of_timestamps(name: str, values: list[Any], zone: tzinfo) -> Ints:
-    """Of pandas' own datetimes: their nanoseconds are quick to get, but reach from 1678 to 2262 only."""
-
-    def read(naive: bool, same: list[Any]) -> Ints:
-        us = np.array([value.value for value in same], np.int64) // 1000
-        return _utc(us, zone) if naive else us
-
-    try:
-        return _grouped([value.tzinfo is None for value in values], values, read)
-    except OverflowError:
-        return _of_datetimes(name, [value.to_pydatetime(warn=False) for value in values], zone)
-
-
-def _of_dates(name: str, values: list[Any], zone: tzinfo) -> Ints:
-    return _of_walls([datetime.combine(value, time()) for value in values], zone)
-
-
-def _of_texts(name: str, values: list[Any], zone: tzinfo) -> Ints:
-    try:
-        return _of_datetimes(name, list(map(datetime.fromisoformat, values)), zone)
-    except ValueError:
-        moments = [_from_iso(value.strip()) for value in values]
-    offending = [value for value, moment in zip(values, moments, strict=True) if moment is None]
-    if offending:
-        remedy = "write times like 2017-12-03T06:00:00+01:00"
-        raise _refusal(f"unparsable_{name}", f"{name} is not a time", offending, remedy=remedy)
-    return _of_datetimes(name, moments, zone)
-
-
-def _from_iso(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None
-
-
-def _not_time(name: str, offending: list[Any]) -> DataError:
-    remedy = "give aware datetimes, datetime64, ISO text, or integers: microseconds since 1970"
-    return _refusal("mistyped_column", f"{name} needs times and holds {type(offending[0]).__name__}", offending, remedy=remedy)
-
-
-def _outside(name: str, offending: list[Any]) -> DataError:
-    remedy = "integers are microseconds since 1970"
-    return _refusal("instant_out_of_range", f"{name} lies outside the years 1 to 9999", offending, remedy=remedy)
-
-
-def _utc(wall: Ints, zone: tzinfo) -> Ints:
-    """Instants of what the clocks of `zone` showed, as the log reads them: a change comes where the new offset's clock passes it, so that
-    skipped times move forward and repeated ones are their second pass.
-    """
-    bounds, added = _offsets(zone, np.concatenate((wall - _DAY, wall + _DAY)))
-    passed = np.maximum.accumulate(bounds + added[1:])
-    found: Ints = wall - added[passed.searchsorted(wall, side="right")]
-    return found
-
-
-def _offsets(zone: tzinfo, us: Ints) -> tuple[Ints, Ints]:
-    """When the zone's offset changes around these instants, and the microseconds to add to UTC before, between and after the changes."""
-    return _table(zone, tuple(np.unique(us >> _STRETCH).tolist()))
-
-
-@lru_cache(maxsize=4096)
-def _table(zone: tzinfo, stretches: tuple[int, ...]) -> tuple[Ints, Ints]:
-    changes = [change for stretch in stretches for change in _changes(zone, stretch)]
-    return np.array([start for start, _ in changes[1:]], np.int64), np.array([added for _, added in changes] or [0], np.int64)
-
-
-@lru_cache(maxsize=4096)
-def _changes(zone: tzinfo, stretch: int) -> list[tuple[int, int]]:
-    """(from when, microseconds to add to UTC) within one stretch. Where the calendar ends, its last day's offset goes on."""
-    start, end = max(stretch << _STRETCH, _FIRST_US + _DAY), min((stretch + 1) << _STRETCH, _LAST_US - _DAY)
-    found = offsets(zone, _EPOCH + start * _MICROSECOND, _EPOCH + end * _MICROSECOND)
-    starts = [stretch << _STRETCH, *((until - _EPOCH) // _MICROSECOND for until, _ in found if until is not None)]
-    return list(zip(starts, (added for _, added in found), strict=True))
+    return refusal("mistyped_column", text, offending, remedy="give texts or whole numbers, None for null")

@@ -47,10 +47,10 @@ class SharedEdges:
     base_days: Integers
 
     @classmethod
-    def of(cls, cutoffs: Sequence[int], windows: Windows, clock: WallClock, blocks: Integers) -> SharedEdges:
-        """The edges of the cutoffs, of their windows, and of the blocks."""
+    def of(cls, cutoffs: Sequence[int], windows: Windows, clock: WallClock, blocks: Integers, *, since: int) -> SharedEdges:
+        """The edges of the cutoffs, of their windows, and of the blocks; nothing happened before `since`, so no window starts earlier."""
         at = np.asarray(cutoffs, np.int64)
-        starts = {window: clock.before(at, window) for window in windows if window is not None}
+        starts = {window: np.maximum(clock.before(at, window), np.minimum(at, since)) for window in windows if window is not None}
         edges = np.unique(np.concatenate([at, blocks, *starts.values()]))
         reaches = []
         for number, cutoff in enumerate(at):

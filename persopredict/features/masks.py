@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import lru_cache, partial, reduce
 from typing import Any, cast
 
@@ -39,7 +39,8 @@ _MIRRORED: Mapping[np.ufunc, np.ufunc] = {
 }  # fmt: skip
 #: No column reaches beyond, so that a literal which does compares like these.
 _BEYOND = Decimal(2 * 10**12)
-_WIDE = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX)
+#: Literals have at most 38 digits, millionths of them six more.
+_WIDE = Context(prec=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +130,8 @@ def _constant(truth: bool) -> Evaluate:
 
 
 def _between(node: exp.Between, truth: bool) -> Evaluate:
-    def within(low: exp.Expression, high: exp.Expression) -> Evaluate:
-        sides = [_compared(node, np.greater_equal, node.this, low, truth), _compared(node, np.less_equal, node.this, high, truth)]
-        return _joined(sides, every=truth)
-
-    low, high = node.args["low"], node.args["high"]
-    if node.args.get("symmetric"):
-        return _joined([within(low, high), within(high, low)], every=not truth)
-    return within(low, high)
+    sides = {np.greater_equal: node.args["low"], np.less_equal: node.args["high"]}
+    return _joined([_compared(node, compare, node.this, side, truth) for compare, side in sides.items()], every=truth)
 
 
 def _in(node: exp.In, truth: bool) -> Evaluate:

@@ -1,11 +1,11 @@
 """How needs become SQL: a few named steps, each a pure function of the specs.
 
-The log is put in order of its customers once. From there on everything is asked for one range of customers at a time, so that memory stays
-bounded whatever the log's size, and what comes back are compact aggregates, never events:
+The log lies in order of its customers. Everything is asked for one range of customers at a time, so that memory stays bounded whatever the
+log's size, and what comes back are compact aggregates, never events:
 
-    events ─► customers ─► ordered ─┬─► cells        counts, sums, extremes, first and last, active days of each cell (`fold` does the rest)
-                                    ├─► distinct_<n>  in which cells different values occur, and how many values share a pattern
-                                    └─► decayed       values times their weights, from a table by days of age
+    events ─► grouped ─┬─► cells        counts, sums, extremes, first and last, active days of each cell (`fold` does the rest)
+                       ├─► distinct_<n>  in which cells different values occur, and how many values share a pattern
+                       └─► decayed       values times their weights, from a table by days of age
 
 A *group* is a customer where all share the cutoffs, or a spine row where each has its own; `grouped` is the only place that knows.
 """
@@ -39,11 +39,13 @@ from persopredict.engines.expressions import (
 from persopredict.features.edges import SharedEdges
 from persopredict.features.fold import BLOCK, WORD
 from persopredict.features.measures import MILLION, Asked, Measure, Window
+from persopredict.features.spec import CALENDAR
+from persopredict.sources import CUSTOMER
 from persopredict.times import Duration
 
-CUSTOMERS, ORDERED, ROWS, WEIGHTS = "customers", "ordered", "rows", "weights"
+EVENTS, ROWS, WEIGHTS = "events", "rows", "weights"
 # Columns of ours have a space in their names: no column of a log has.
-CUSTOMER, GROUP, CELL, SEEN, WEIGHED = "customer number", "group number", "cell number", "first seen", "weighing day"
+GROUP, CELL, SEEN, WEIGHED = "group number", "cell number", "first seen", "weighing day"
 #: The range of customers that a step is asked for, both ends included.
 LOW, HIGH = "low", "high"
 
@@ -73,52 +75,6 @@ class Log:
         """Whether one of the columns is a fact that depends on the cutoff."""
         facts = {name for lookup in self.lookups if lookup.versioned for name in lookup.columns}
         return not facts.isdisjoint(columns)
-
-
-def number(column: str) -> str:
-    """The column of `ordered` that holds a number as an exact decimal of six places, whose digits are its millionths."""
-    return f"{column} exact"
-
-
-def customers_step(spine: str | None = None) -> Step:
-    """Customers numbered in the order of their ids, those of the log and those that only a spine names."""
-    known: exp.Query = exp.select(col("customer_id")).from_(table("events")).distinct()
-    if spine is not None:
-        known = exp.union(known, exp.select(col("customer_id")).from_(table(spine)), distinct=True)
-    number = exp.Window(this=func("ROW_NUMBER"), order=exp.Order(expressions=[exp.Ordered(this=col("customer_id"), nulls_first=False)]))
-    numbered = cast_to(exp.paren(number - lit(1)), "INTEGER")
-    return Step(CUSTOMERS, select({"customer_id": col("customer_id"), CUSTOMER: numbered}, known.subquery("known")))
-
-
-def ordered_step(log: Log, columns: Iterable[str], numbers: Iterable[str]) -> Step:
-    """The log's events in order of their customers: `columns` as they are, `numbers` as exact decimals.
-
-    Facts without a time are joined here. Those with one depend on the cutoff: `grouped` joins them.
-    """
-    facts = {name: lookup for lookup in log.lookups for name in lookup.columns}
-    static = {name for name, lookup in facts.items() if not lookup.versioned}
-    wanted, counted = dict.fromkeys(columns), dict.fromkeys(numbers)
-    keys = [lookup.key for lookup in log.lookups if lookup.versioned and {*wanted, *counted} & set(lookup.columns)]
-    kept = dict.fromkeys([*(name for name in [*wanted, *keys] if name not in facts or name in static)])
-    known = func("GREATEST", col("event_us", "events"), func("COALESCE", col("known_us", "events"), col("event_us", "events")))
-
-    def owner(name: str) -> exp.Expression:
-        return col(name, facts[name].table if name in static else "events")
-
-    chosen = {
-        CUSTOMER: col(CUSTOMER, CUSTOMERS),
-        "event_us": col("event_us", "events"),
-        **({"known_us": known} if log.late else {}),
-        **{name: owner(name) for name in kept},
-        **{number(name): cast_to(owner(name), DECIMAL) for name in counted if name not in facts or name in static},
-    }
-    same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", "events"))
-    query = select(chosen, table("events")).join(table(CUSTOMERS), on=same, copy=False)
-    for lookup in log.lookups:
-        if not lookup.versioned and not {*wanted, *counted}.isdisjoint(lookup.columns):
-            found = exp.EQ(this=col("key", lookup.table), expression=col(lookup.key, "events"))
-            query = query.join(table(lookup.table), on=found, join_type="left", copy=False)
-    return Step(ORDERED, query.order_by(col(CUSTOMER, CUSTOMERS)))
 
 
 def _tree(edges: Sequence[exp.Expression], first: int = 0, last: int | None = None) -> exp.Expression:
@@ -176,32 +132,30 @@ class CellQueries:
 
     # Where groups come from -------------------------------------------------------------------------------------------------------
 
-    def events(self, columns: Iterable[str], numbers: Iterable[str] = (), *, seen: bool, rows: Iterable[str] = ()) -> exp.Select:
+    def events(self, columns: Sequence[str], *, seen: bool, rows: Iterable[str] = ()) -> exp.Select:
         """The events of the range, each once for every group it belongs to: group, time, and the columns asked for, facts included.
 
         `seen` leaves only what some cutoff sees; `rows` are further columns of a spine's rows.
         """
-        facts = {name: lookup for lookup in self.log.lookups if lookup.versioned for name in lookup.columns}
-        natural, counted = dict.fromkeys(columns), dict.fromkeys(numbers)
-        known = col("known_us" if self.log.late else "event_us", ORDERED)
+        facts = {name: lookup for lookup in self.log.lookups for name in lookup.columns}
+        happened, known = col("event_us", EVENTS), col("event_us", EVENTS)
+        if self.log.late:
+            known = func("GREATEST", happened, func("COALESCE", col("known_us", EVENTS), happened.copy()))  # type: ignore[assignment]
         chosen: dict[str, exp.Expression] = {
-            GROUP: col(CUSTOMER, ORDERED) - parameter(LOW) if self.shared else col(GROUP, ROWS),
-            "event_us": col("event_us", ORDERED),
+            GROUP: col(CUSTOMER, EVENTS) - parameter(LOW) if self.shared else col(GROUP, ROWS),
+            "event_us": happened,
             "known_us": known,
-            **{name: col(name, facts[name].table if name in facts else ORDERED) for name in natural},
+            **{name: col(name, facts[name].table if name in facts else EVENTS) for name in columns},
         }
-        for name in counted:
-            fact = name in facts
-            chosen[number(name)] = cast_to(col(name, facts[name].table), DECIMAL) if fact else col(number(name), ORDERED)
         if self.shared is None:
             chosen |= {name: col(name, ROWS) for name in (*self.row_columns, *rows)}
-        query = select(chosen, ORDERED)
+        query = select(chosen, EVENTS)
         if self.shared is None:
-            same = exp.EQ(this=col(CUSTOMER, ROWS), expression=col(CUSTOMER, ORDERED))
+            same = exp.EQ(this=col(CUSTOMER, ROWS), expression=col(CUSTOMER, EVENTS))
             query = query.join(table(ROWS), on=same, copy=False)
-        for lookup in dict.fromkeys(facts[name] for name in (*natural, *counted) if name in facts):
+        for lookup in dict.fromkeys(facts[name] for name in columns if name in facts):
             query = query.join(table(lookup.table), on=in_force(lookup), join_type="left", copy=False)
-        query = query.where(exp.Between(this=col(CUSTOMER, ORDERED), low=parameter(LOW), high=parameter(HIGH)), copy=False)
+        query = query.where(exp.Between(this=col(CUSTOMER, EVENTS), low=parameter(LOW), high=parameter(HIGH)), copy=False)
         if seen:
             last = lit(self.cutoff_us(-1)) if self.shared else col("cutoff_us", ROWS)
             query = query.where(exp.LT(this=known.copy(), expression=last), copy=False)
@@ -215,8 +169,8 @@ class CellQueries:
     def grouped(self) -> exp.Subquery:
         """The events of the range that some cutoff sees, with their group, their cell and the conditions as columns."""
         asked = self.asked
-        read, numbers = asked.natural, asked.numbers
-        placed: dict[str, exp.Expression] = {name: col(name) for name in (GROUP, "event_us", *read, *map(number, numbers))}
+        read = tuple(dict.fromkeys((*asked.natural, *asked.numbers)))
+        placed: dict[str, exp.Expression] = {name: col(name) for name in (GROUP, "event_us", *read)}
         placed |= {flag: conditions.parse(text) for text, flag in self._flags.items()}
         placed[CELL] = cast_to(_tree(self._edges()), "SMALLINT")
         if asked.decays:
@@ -226,7 +180,7 @@ class CellQueries:
         if self.log.late and self.shared:
             placed |= {"known_us": col("known_us")}
             placed[SEEN] = self._seen(self.shared)
-        return select(placed, self.events(read, numbers, seen=True).subquery("inside")).subquery("grouped")
+        return select(placed, self.events(read, seen=True).subquery("inside")).subquery("grouped")
 
     @property
     def _edge_columns(self) -> tuple[str, ...]:
@@ -257,7 +211,7 @@ class CellQueries:
 
     def _cell_value(self, measure: Measure) -> exp.Expression:
         condition = self._flag(measure.where)
-        held = col(number(measure.column)) if measure.column is not None else exp.null()
+        held = exact(measure.column) if measure.column is not None else exp.null()
         if measure.kind == "count":
             return count(condition)
         if measure.kind == "days":
@@ -287,7 +241,9 @@ class CellQueries:
         found = {}
         for cutoff in range(self.cutoffs if several else 1):
             for word in range(self.words):
-                bit = exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=exp.paren(col(CELL) - lit(word * WORD)))
+                # Within its word; that it is this word is for the filter, and the engine shifts before it filters.
+                place = exp.paren(exp.Mod(this=col(CELL), expression=lit(WORD)))
+                bit = exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=place)
                 inside = exp.Between(this=col(CELL), low=lit(word * WORD), high=lit(word * WORD + WORD - 1)) if self.words > 1 else None
                 seen = exp.LTE(this=col(SEEN), expression=lit(cutoff)) if several else None
                 found[word_column(cutoff, word)] = where(func("BIT_OR", bit), both([inside, seen]))
@@ -305,7 +261,7 @@ class CellQueries:
         for order, (part, windows) in enumerate(self.asked.decays.items()):
             for cutoff in range(self.cutoffs):
                 weight = cast_to(col(weight_column(part.half_life, cutoff), self.weights), _WIDE)
-                value = weight if part.column is None else weight * col(number(part.column), "grouped")
+                value = weight if part.column is None else weight * exact(part.column)
                 for place, window in enumerate(windows):
                     inside = both([self._before(cutoff), self._from(col(CELL), cutoff, window), self._flag(part.where)])
                     values[f"w{order}_{cutoff}_{place}"] = where(func("SUM", value.copy()), inside)
@@ -326,6 +282,12 @@ class CellQueries:
             return exp.Not(this=exp.Is(this=cell, expression=exp.null()))
         start = self.shared.reaches[cutoff].starts[window] if self.shared else None
         return exp.GTE(this=cell, expression=lit(start) if isinstance(start, int) else col(self._start_columns[window]))
+
+
+def exact(column: str) -> exp.Expression:
+    """A number as a decimal of six places, whose digits are its millionths; the calendar's are integers in the log."""
+    held = col(column, "grouped")
+    return cast_to(held, DECIMAL) if column in CALENDAR else held
 
 
 def _packed(held: exp.Expression) -> exp.Expression:
@@ -350,14 +312,17 @@ _CELL_VALUES: Mapping[str, Callable[[exp.Expression], exp.Expression]] = {
 
 
 def in_force(lookup: Joined) -> exp.Expression:
-    """That a row of the lookup is the one in force at the row's cutoff."""
+    """That a row of the lookup is the one in force, at the cutoff of the spine's row where it has a time."""
+    same = exp.EQ(this=col("key", lookup.table), expression=cast_to(col(lookup.key, EVENTS), "VARCHAR"))
+    if not lookup.versioned:
+        return same
     start, end, cutoff = col("from_us", lookup.table), col("until_us", lookup.table), col("cutoff_us", ROWS)
 
     def open_or(side: exp.Expression, condition: exp.Expression) -> exp.Expression:
         return exp.paren(exp.or_(exp.Is(this=side.copy(), expression=exp.null()), condition))
 
     return every(
-        exp.EQ(this=col("key", lookup.table), expression=col(lookup.key, ORDERED)),
+        same,
         open_or(start, exp.LT(this=start, expression=cutoff)),
         open_or(end, exp.LTE(this=cutoff.copy(), expression=end)),
     )

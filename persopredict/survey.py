@@ -1,0 +1,100 @@
+"""What a log is asked: which needs, at which cutoffs, for which labels; and the calendar on which windows and labels lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from sqlglot import exp
+
+from persopredict import outcomes
+from persopredict.engines.base import Step
+from persopredict.engines.expressions import col, floor_to, microseconds, table
+from persopredict.events import EventLog
+from persopredict.features.fold import BLOCK
+from persopredict.features.measures import MILLION, Asked, Integers, Need
+from persopredict.features.plan import Joined, Log
+from persopredict.spine import Spine
+from persopredict.targets import Target
+from persopredict.times import WallClock
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What labels are asked for: of which targets, from what was known before `until`."""
+
+    targets: tuple[Target, ...] = ()
+    until: datetime | None = None
+
+
+class Survey:
+    """The needs of all customers of a log, at cutoffs that they share or at those of a spine.
+
+    Parameters
+    ----------
+    events : the log.
+    wanted : the needs.
+    cutoffs : shared by all customers; none with a spine.
+    spine : rows of customers with cutoffs of their own.
+    labels : the labels to read besides.
+    """
+
+    def __init__(
+        self,
+        events: EventLog,
+        wanted: Sequence[Need],
+        *,
+        cutoffs: Sequence[datetime],
+        spine: Spine | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        self.events, self.asked, self.spine = events, Asked.of(wanted), spine
+        self.cutoffs = np.array([microseconds(cutoff) for cutoff in cutoffs], np.int64)
+        self.labels = labels or Labels()
+        lookups = tuple(Joined(lookup.table, lookup.key, lookup.columns, lookup.versioned) for lookup in events.lookups)
+        self.log = Log(events.late, frozenset(events.numeric), lookups)
+        # Facts that depend on the cutoff differ from cutoff to cutoff for one and the same event: then every cutoff has its own cells.
+        self.own = spine is not None or self.log.timed((*self._columns, *self.asked.numbers))
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """The columns of the log that are read as they are."""
+        labels = ("event", *outcomes.label_columns(self.labels.targets)) if self.labels.targets else ()
+        return tuple(dict.fromkeys((*self.asked.natural, *labels)))
+
+    @cached_property
+    def clock(self) -> WallClock:
+        """The wall clock of the log's time zone, over all that is asked."""
+        cutoffs = self.cutoffs if self.spine is None else self.spine.span
+        windows = [window for window in self.asked.windows if window is not None]
+        first, last = self.events.span_us
+        lengths = [length.approximate for target in self.labels.targets for length in (target.gap, target.horizon)]
+        ahead = 2 * int(max((length.total_seconds() for length in lengths), default=0)) * MILLION
+        back = int(max((window.approximate.total_seconds() for window in windows), default=0)) * MILLION
+        return WallClock(self.events._zone, min(first, int(cutoffs.min()) - back), max(last, int(cutoffs.max()) + ahead))
+
+    @cached_property
+    def _blocks(self) -> Integers:
+        """The local days (as starts of blocks) in which the log has events; none where no active days are asked for."""
+        if not self.asked.has_days:
+            return np.empty(0, np.int64)
+        query = exp.select(exp.alias_(floor_to(col("day"), BLOCK), "block")).from_(table(self.events.table)).distinct()
+        return np.array(sorted(row[0] for row in self.events.engine.rows(Step("blocks", query))), np.int64)
+
+    @cached_property
+    def edges_of_blocks(self) -> Integers:
+        """Where blocks of active days start and end."""
+        days = np.unique(np.concatenate([self._blocks, self._blocks + BLOCK]))
+        return self.clock.instants(days * 24 * 3600 * MILLION)
+
+    def span_of(self, target: Target, cutoffs: Integers) -> tuple[Integers, Integers, Any]:
+        """Where labels start and end, and which have matured: their sources, and `until`, have reached their end."""
+        starts = self.clock.after(cutoffs, target.gap)
+        ends = self.clock.after(starts, target.horizon)
+        first, last = (microseconds(side) for side in self.events.observed_for(target))
+        until = last if self.labels.until is None else min(last, microseconds(self.labels.until))
+        return starts, ends, (first <= cutoffs) & (ends <= until)

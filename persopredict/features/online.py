@@ -28,7 +28,7 @@ _CUTOFFS = 256
 
 
 class OnlineFeatures:
-    """Features of one customer at a time.
+    """Features of one customer at a time; may be shared between threads.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class OnlineFeatures:
     """
 
     def __init__(self, features: Sequence[Feature], *, timezone: str = "UTC", numeric: Collection[str] = ()) -> None:
-        self.features = tuple(features)
+        self.features, self.timezone, self.numeric = tuple(features), timezone, tuple(sorted(numeric))
         self._zone = zone(timezone)
         self._numeric = _numbers_of(self.features, numeric)
         wanted = [needs(feature, self._numeric) for feature in self.features]
@@ -62,6 +62,21 @@ class OnlineFeatures:
         self._groups = _grouped(self.features, wanted, self._sweep)
         self._fallbacks = np.array([np.nan if feature.fallback is None else feature.fallback for feature in self.features])
         self._cutoffs: dict[tuple[Any, int], tuple[At, Integers]] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, so that whoever has the log can tell whoever has the events; `from_dict` reads it back.
+
+        >>> online = OnlineFeatures([Feature("count", fallback=0)], timezone="Europe/Madrid")
+        >>> OnlineFeatures.from_dict(online.to_dict()).features == online.features
+        True
+        """
+        return {"features": [feature.to_dict() for feature in self.features], "timezone": self.timezone, "numeric": list(self.numeric)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> OnlineFeatures:
+        """The features that `to_dict` wrote."""
+        features = [Feature.from_dict(feature) for feature in values["features"]]
+        return cls(features, timezone=values["timezone"], numeric=values["numeric"])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,6 +96,7 @@ class OnlineFeatures:
         Raises
         ------
         DataError : with everything that is wrong with the events.
+        SpecificationError : `as_of` is no time.
         """
         at, starts = self._cutoff(as_of)
         columns = Columns.of(events, zone=self._zone, numeric=self._numeric, reads=self._reads)

@@ -7,6 +7,7 @@ the table `events`, with times in microseconds. Nothing of it comes into Python 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -110,6 +111,8 @@ class EventLog:
             Source(source, mapping, categories, dict(extra), engine, timezone, span, Duration.parse(max_lag), name),
         )
         self._lookups: tuple[Lookup, ...] = ()
+        self._memory_limit: str | None = None
+        self._threads: int | None = None
         self._zone = zone(timezone)
         self.timezone = timezone
 
@@ -142,6 +145,33 @@ class EventLog:
         names = different(source.name for source in sources)
         whole._sources = tuple(replace(source, name=name) for source, name in zip(sources, names, strict=True))
         whole._lookups, whole._zone, whole.timezone = tuple(facts), self._zone, self.timezone
+        whole._memory_limit, whole._threads = self._memory_limit, self._threads
+        return whole
+
+    def limited(self, *, memory: str | None = None, threads: int | None = None) -> EventLog:
+        """A log whose engine takes no more than so much memory, spilling to disk beyond it, and so many threads; this one stays as it is.
+
+        Parameters
+        ----------
+        memory : like ``"4GB"``; default four fifths of the machine's. What is being folded takes some hundred megabytes besides.
+        threads : default all cores.
+
+        Raises `SpecificationError` if one of them can't be read.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"customer_id": [1], "event_at": ["2024-01-01"], "event": ["visit"]})
+        >>> EventLog(frame).limited(memory="1GB", threads=1)
+        EventLog(1 events of 1 customers, 2024-01-01 to 2024-01-01, UTC)
+        """
+        problems = []
+        if memory is not None and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", memory):
+            problems.append(Problem("memory_limit", f"{memory!r} is no amount of memory", remedy="write it like '4GB'"))
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            problems.append(Problem("threads", f"{threads!r} is no number of threads", remedy="give 1 or more"))
+        if problems:
+            raise SpecificationError("the limits are wrong", problems)
+        whole = self._like(self._sources, self._lookups)
+        whole._memory_limit, whole._threads = memory or self._memory_limit, threads or self._threads
         return whole
 
     @classmethod
@@ -167,7 +197,7 @@ class EventLog:
         """The engine that holds the log's tables; made on first use."""
         from persopredict.engines.duckdb import DuckDBEngine
 
-        return DuckDBEngine()
+        return DuckDBEngine(memory_limit=self._memory_limit, threads=self._threads)
 
     @cached_property
     def _described(self) -> tuple[tuple[Described, ...], tuple[Problem, ...]]:

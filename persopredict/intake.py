@@ -168,17 +168,18 @@ def read(engine: Engine, staged: Staged, shape: Shape) -> Intake:
         return _read(engine, staged, shape)
 
 
-def _ordered(staged: Staged) -> exp.Select:
-    """The rows in order of their customers."""
+def _ordered(staged: Staged, shape: Shape) -> exp.Select:
+    """The rows in order of their customers; only what differs from row to row has to be moved."""
+    stored = [name for name in shape.columns if name in staged.described.stored]
     same = exp.EQ(this=col("customer_id", staged.table), expression=col("customer_id", CUSTOMERS))
-    whole = exp.Column(this=exp.Star(), table=exp.to_identifier(staged.table, quoted=True))
-    query = exp.select(whole, col(CUSTOMER, CUSTOMERS)).from_(table(staged.table))
+    columns = {name: col(name, staged.table) for name in (*stored, "problem", "naive")}
+    query = select({**columns, CUSTOMER: col(CUSTOMER, CUSTOMERS)}, staged.table)
     return query.join(table(CUSTOMERS), on=same, join_type="left").order_by(col(CUSTOMER, CUSTOMERS))
 
 
 def _read(engine: Engine, source: Staged, shape: Shape) -> Intake:
     found, staged = source.described, f"ordered_{source.described.view}"
-    engine.create(Step(staged, _ordered(source)))
+    engine.create(Step(staged, _ordered(source, shape)))
     if engine.is_parsed(found.view):
         engine.drop(source.table)
     usable = exp.Is(this=col("problem"), expression=exp.null())
@@ -189,20 +190,22 @@ def _read(engine: Engine, source: Staged, shape: Shape) -> Intake:
     copies = _copies(engine, staged, usable) if "event_id" in found.source.mapping else 0
     intake = Intake(found, rows + rejected, good - copies, rows - good + rejected, naive, engine.remarks(found.view))
     if copies or good < rows:
-        kept = _first_of_each(staged, usable, shape) if copies else _columns(shape, staged).where(usable)
+        kept = _first_of_each(found, staged, usable, shape) if copies else _columns(found, shape, table(staged)).where(usable)
         engine.create(Step(intake.usable_table, kept))
         engine.drop(staged)
     else:
         # Where nothing is to be left out, the rows need not be copied.
-        engine.view(Step(intake.usable_table, _columns(shape, staged)))
+        engine.view(Step(intake.usable_table, _columns(found, shape, table(staged))))
     parts: list[exp.Query] = [_unreadable(found.source.name, rejects)] if rejects is not None and rejected else []
     parts += [found.quarantine(shape)] if good < rows else []
     engine.create(Step(intake.quarantine_table, reduce(_union, parts) if parts else _nothing()))
     return intake
 
 
-def _columns(shape: Shape, source: str) -> exp.Select:
-    return exp.select(*(col(name) for name in shape.kept)).from_(table(source))
+def _columns(found: Described, shape: Shape, source: exp.Expression) -> exp.Select:
+    """The columns of the common model: those that are stored, and the constants."""
+    stored = {*found.stored, CUSTOMER}
+    return select({name: col(name) if name in stored else found.constant_of(name, shape) for name in shape.kept}, source)
 
 
 def _copies(engine: Engine, staged: str, usable: exp.Expression) -> int:
@@ -212,10 +215,11 @@ def _copies(engine: Engine, staged: str, usable: exp.Expression) -> int:
     return int(given - different)
 
 
-def _first_of_each(staged: str, usable: exp.Expression, shape: Shape) -> exp.Select:
+def _first_of_each(found: Described, staged: str, usable: exp.Expression, shape: Shape) -> exp.Select:
     """The usable rows, of each event id the first known; ties by time, then by content."""
-    known = func("COALESCE", col("known_us"), col("event_us"))
-    order = [known, col("event_us"), *(col(name) for name in shape.columns if name not in ("known_us", "event_us", "event_id", "source"))]
+    stored = [name for name in shape.columns if name in found.stored]
+    known = func("COALESCE", col("known_us"), col("event_us")) if "known_us" in stored else col("event_us")
+    order = [known, col("event_us"), *(col(name) for name in stored if name not in ("known_us", "event_us", "event_id"))]
     copy = exp.Window(
         this=func("ROW_NUMBER"),
         partition_by=[col("event_id")],
@@ -223,7 +227,7 @@ def _first_of_each(staged: str, usable: exp.Expression, shape: Shape) -> exp.Sel
     )
     numbered = exp.select(exp.Star(), exp.alias_(copy, "copy", quoted=True)).from_(table(staged)).where(usable).subquery("numbered")
     first = some(exp.EQ(this=col("copy"), expression=lit(1)), exp.Is(this=col("event_id"), expression=exp.null()))
-    return exp.select(*(col(name) for name in shape.kept)).from_(numbered).where(first)
+    return _columns(found, shape, numbered).where(first)
 
 
 def _unreadable(source: str, rejects: exp.Query) -> exp.Select:

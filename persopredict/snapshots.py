@@ -84,7 +84,7 @@ def rolling_cutoffs(
 
 def snapshots(
     events: EventLog,
-    cutoffs: Sequence[Moment] = (),
+    cutoffs: Sequence[Moment] | None = None,
     features: Sequence[Feature] | None = None,
     targets: Sequence[Target] | None = None,
     *,
@@ -116,11 +116,11 @@ def snapshots(
     """
     from persopredict.features.builders import default_features
 
-    moments = tuple(sorted({instant(cutoff, events._zone) for cutoff in cutoffs}))
+    moments = tuple(sorted({instant(cutoff, events._zone) for cutoff in cutoffs or ()}))
     asked = tuple(targets or ())
     problems = []
     if spine is not None and moments:
-        problems.append(Problem("no_cutoff", "both cutoffs and a spine were given", remedy="a spine has its own cutoffs: give cutoffs=()"))
+        problems.append(Problem("no_cutoff", "both cutoffs and a spine were given", remedy="a spine has its own cutoffs: give no others"))
     elif spine is None and not moments:
         problems.append(Problem("no_cutoff", "there is no cutoff", remedy="give at least one, see rolling_cutoffs, or a spine"))
     rows = Spine(spine, events) if spine is not None and not problems else None
@@ -207,10 +207,12 @@ class Snapshots:
         arrays: list[pa.Array] = _keys(batch, kept)
         for feature in self.features:
             values = _flat(found.feature(feature, self._numeric), kept)
-            arrays.append(pa.array(values, pa.float64(), from_pandas=feature.fallback is None))
+            # Told by a mask: what comes "from pandas" loads pandas.
+            arrays.append(pa.array(values, pa.float64(), mask=np.isnan(values) if feature.fallback is None else None))
         for number, code in enumerate(codes):
             label = np.where(code == 0, batch.labels[number], np.nan)
-            arrays.append(pa.array(_flat(label, kept), pa.float64(), from_pandas=True).cast(pa.int8()))
+            values = _flat(label, kept)
+            arrays.append(pa.array(np.nan_to_num(values).astype(np.int8), mask=np.isnan(values)))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _kept(self, batch: Batch, codes: Sequence[npt.NDArray[np.int8]]) -> _Mask | None:

@@ -131,6 +131,9 @@ class Shape:
 Offsets = Sequence[tuple[datetime | None, int]]
 
 
+_STORED_AS = {"event_at": "event_us", "known_at": "known_us"}
+
+
 @dataclass(frozen=True)
 class Described:
     """A source together with the columns that the engine found in it, under the view `view`.
@@ -200,6 +203,23 @@ class Described:
         return frozenset(
             name for name, column in self.source.dimensions.items() if isinstance(column, str) and _is_number(self.types[column])
         )
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """The columns of the common model that differ from row to row; the others are the same everywhere, and are not stored."""
+        source = self.source
+        mapped = {**source.mapping, **source.categories, **source.dimensions}
+        return frozenset({"customer_id", "event_us"} | {_STORED_AS.get(name, name) for name, by in mapped.items() if isinstance(by, str)})
+
+    def constant_of(self, name: str, shape: Shape) -> exp.Expression:
+        """The SQL of a column that is not stored."""
+        source = self.source
+        if name == "source":
+            return cast_to(lit(source.name), "VARCHAR")
+        if name == "known_us":
+            return cast_to(exp.null(), "BIGINT")
+        mapped = {**source.mapping, **source.categories, **source.dimensions}.get(name)
+        return self.value_of(name, mapped, number=name in NUMBERS or name in shape.numeric)
 
     def value_of(self, name: str, mapped: Mapped | None, *, number: bool) -> exp.Expression:
         """The SQL of one column of the common model over the source's rows."""

@@ -13,6 +13,7 @@ from persopredict.engines.base import Engine, Step
 from persopredict.engines.expressions import cast_to, col, count, func, lit, moment, select, table
 from persopredict.errors import DataError, Problem
 from persopredict.events import EventLog
+from persopredict.features.measured import integers
 from persopredict.features.measures import Integers
 from persopredict.intake import CUSTOMERS
 from persopredict.sources import CUSTOMER, constant
@@ -69,7 +70,7 @@ class Spine:
         same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", SPINE))
         query = select(columns, table(SPINE)).join(table(CUSTOMERS), on=same, join_type="left")
         found = engine.arrow(Step("spine_rows", query.order_by(col("customer_id", SPINE), col("cutoff_us", SPINE))))
-        return found.column(0).combine_chunks(), found.column(1).to_numpy(), found.column(2).to_numpy()
+        return found.column(0).combine_chunks(), integers(found.column(1)), integers(found.column(2))
 
     @property
     def last(self) -> datetime:

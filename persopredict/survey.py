@@ -17,7 +17,7 @@ from persopredict.engines.expressions import col, floor_to, microseconds, table
 from persopredict.events import EventLog
 from persopredict.features.fold import BLOCK
 from persopredict.features.measures import MILLION, Asked, Integers, Need
-from persopredict.features.plan import Joined, Log
+from persopredict.features.plan import Log
 from persopredict.spine import Spine
 from persopredict.targets import Target
 from persopredict.times import WallClock
@@ -55,8 +55,7 @@ class Survey:
         self.events, self.asked, self.spine = events, Asked.of(wanted), spine
         self.cutoffs = np.array([microseconds(cutoff) for cutoff in cutoffs], np.int64)
         self.labels = labels or Labels()
-        lookups = tuple(Joined(lookup.table, lookup.key, lookup.columns, lookup.versioned) for lookup in events.lookups)
-        self.log = Log(events.late, frozenset(events.numeric), lookups)
+        self.log = Log(events.late, frozenset(events.numeric), events.lookups)
         # Facts that depend on the cutoff differ from cutoff to cutoff for one and the same event: then every cutoff has its own cells.
         self.own = spine is not None or self.log.timed((*self._columns, *self.asked.numbers))
 

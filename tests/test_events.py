@@ -356,3 +356,12 @@ def test_event_ids_are_unique_within_a_source_only_and_the_first_known_counts():
 def test_the_fingerprint_knows_the_rows_and_not_their_order():
     forward, backward = log_of(["a", "b"], value=[1, 2]), log_of(["b", "a"], value=[2, 1])
     assert forward.fingerprint() == backward.fingerprint() != log_of(["a", "b"], value=[1, 3]).fingerprint()
+
+
+def test_a_log_can_be_limited_in_memory_and_threads():
+    log = log_of()
+    limited = log.limited(memory="512MB", threads=1)
+    assert limited.customers == log.customers
+    with pytest.raises(SpecificationError, match="memory_limit") as refused:
+        log.limited(memory="plenty", threads=0)
+    assert "threads" in str(refused.value)

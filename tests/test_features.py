@@ -304,6 +304,32 @@ def test_the_log_is_read_once_however_many_windows_and_cutoffs_there_are():
     assert few.sql().count('FROM "events"') == many.sql().count('FROM "events"')
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_many_cutoffs_together_give_what_each_gives_alone(late):
+    """Hundreds of edges: patterns of several words, cutoffs in several queries, windows longer than the history."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {
+            "customer_id": rng.integers(0, 8, 400),
+            "event_at": pd.to_datetime(END) - pd.to_timedelta(rng.integers(1, 300 * 24, 400), unit="h"),
+            "event": rng.choice(["buy", "see"], 400),
+            "item_id": rng.integers(0, 9, 400).astype(str),
+            "value": rng.integers(-500, 5000, 400) / 100,
+        }
+    )
+    if late:
+        frame["known_at"] = frame["event_at"] + pd.to_timedelta(rng.choice([0, 0, 30, 900], 400), unit="h")
+    log = EventLog(frame, timezone="Europe/Madrid")
+    shapes = [("distinct", "item_id"), ("distinct", "day"), ("max", "value"), ("std", "value"), ("last", "value"), ("first", "value")]
+    windows = ("3d", "28d", "364d", None)
+    features = [Feature(name, column, window=window, fallback=None) for name, column in shapes for window in windows]
+    features += [Feature("decayed_sum", "value", half_life="9d", fallback=None), Feature("gap_std", window="91d", fallback=None)]
+    cutoffs = [END - number * 4 * DAY for number in range(70)]
+    together = snapshots(log, cutoffs, features).to_arrow()
+    alone = pa.concat_tables(snapshots(log, [cutoff], features).to_arrow() for cutoff in cutoffs)
+    assert together.equals(alone.sort_by([("customer_id", "ascending"), ("cutoff", "ascending")]))
+
+
 def test_a_failing_step_comes_back_with_its_name_and_its_sql():
     log = reference_log().prepare()
     snap = snapshots(log, [END], [Feature("count", fallback=0)])

@@ -39,8 +39,8 @@ Reader = Callable[[str, list[Any], tzinfo], Ints]
 def instants_of_all(name: str, values: Any, zone: tzinfo) -> Ints:
     """Microseconds since 1970 UTC of a column that must be known everywhere; raises `DataError` like `instants`, and if one is null."""
     found = instants(name, values, zone)
-    missing = int((found == _NAT).sum())
-    if missing:
+    if found.min(initial=0) == _NAT:
+        missing = int((found == _NAT).sum())
         problem = Problem(f"null_{name}", f"{name} is null", count=missing, remedy="fill the time in, or leave the rows out")
         raise DataError("a column can't be read", [problem])
     return found
@@ -112,9 +112,10 @@ def _of_integers(name: str, values: Any, zone: tzinfo) -> Ints:
         given = values if isinstance(values, np.ndarray) else np.array(values, np.int64)
     except OverflowError:
         raise _outside(name, [value for value in values if not _FIRST_US <= value <= _LAST_US]) from None
-    beyond = ((given < _FIRST_US) | (given > _LAST_US)) & (given != _NAT)
-    if beyond.any():
-        raise _outside(name, given[beyond].tolist())
+    if given.min(initial=0) < _FIRST_US or given.max(initial=0) > _LAST_US:
+        beyond = ((given < _FIRST_US) | (given > _LAST_US)) & (given != _NAT)
+        if beyond.any():
+            raise _outside(name, given[beyond].tolist())
     return given.astype(np.int64, copy=False)
 
 
@@ -204,7 +205,7 @@ def local_us(us: Ints, zone: tzinfo) -> Ints:
     array([330])
     """
     bounds, added = _offsets(zone, us)
-    found: Ints = us + added[bounds.searchsorted(us, side="right")]
+    found: Ints = us + (added[bounds.searchsorted(us, side="right")] if len(bounds) else added)
     return found
 
 
@@ -220,7 +221,11 @@ def _utc(wall: Ints, zone: tzinfo) -> Ints:
 
 def _offsets(zone: tzinfo, us: Ints) -> tuple[Ints, Ints]:
     """When the zone's offset changes around these instants, and the microseconds to add to UTC before, between and after the changes."""
-    return _table(zone, tuple(np.unique(us >> _STRETCH).tolist()))
+    if not len(us):
+        return np.zeros(0, np.int64), np.zeros(1, np.int64)
+    first, last = int(us.min()) >> _STRETCH, int(us.max()) >> _STRETCH
+    stretches = {first, last} if last - first < 2 else np.unique(us >> _STRETCH).tolist()
+    return _table(zone, tuple(sorted(stretches)))
 
 
 @lru_cache(maxsize=4096)

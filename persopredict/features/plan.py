@@ -40,6 +40,7 @@ from persopredict.features.edges import SharedEdges
 from persopredict.features.fold import BLOCK, WORD
 from persopredict.features.measures import MILLION, Asked, Measure, Window
 from persopredict.features.spec import CALENDAR
+from persopredict.lookups import JoinedLookup
 from persopredict.sources import CUSTOMER
 from persopredict.times import Duration
 
@@ -54,22 +55,12 @@ _WIDE = "DECIMAL(19, 0)"
 
 
 @dataclass(frozen=True)
-class Joined:
-    """A lookup's facts as the engine holds them: the table, the log's column that finds its rows, and whether they have a time."""
-
-    table: str
-    key: str
-    columns: tuple[str, ...]
-    versioned: bool
-
-
-@dataclass(frozen=True)
 class Log:
     """What planning needs to know of a log: whether some events became known late, its columns that hold numbers, and its lookups."""
 
     late: bool
     numeric: frozenset[str]
-    lookups: tuple[Joined, ...] = ()
+    lookups: tuple[JoinedLookup, ...] = ()
 
     def timed(self, columns: Iterable[str]) -> bool:
         """Whether one of the columns is a fact that depends on the cutoff."""
@@ -154,7 +145,10 @@ class CellQueries:
             same = exp.EQ(this=col(CUSTOMER, ROWS), expression=col(CUSTOMER, EVENTS))
             query = query.join(table(ROWS), on=same, copy=False)
         for lookup in dict.fromkeys(facts[name] for name in columns if name in facts):
-            query = query.join(table(lookup.table), on=in_force(lookup), join_type="left", copy=False)
+            found = lookup.matches(EVENTS)
+            if lookup.versioned:
+                found = every(found, lookup.in_force(col("cutoff_us", ROWS)))
+            query = query.join(table(lookup.table), on=found, join_type="left", copy=False)
         query = query.where(exp.Between(this=col(CUSTOMER, EVENTS), low=parameter(LOW), high=parameter(HIGH)), copy=False)
         if seen:
             last = lit(self.cutoff_us(-1)) if self.shared else col("cutoff_us", ROWS)
@@ -309,23 +303,6 @@ _CELL_VALUES: Mapping[str, Callable[[exp.Expression], exp.Expression]] = {
     "first_us": lambda held: func("MIN", col("event_us")),
     "last_us": lambda held: func("MAX", col("event_us")),
 }
-
-
-def in_force(lookup: Joined) -> exp.Expression:
-    """That a row of the lookup is the one in force, at the cutoff of the spine's row where it has a time."""
-    same = exp.EQ(this=col("key", lookup.table), expression=cast_to(col(lookup.key, EVENTS), "VARCHAR"))
-    if not lookup.versioned:
-        return same
-    start, end, cutoff = col("from_us", lookup.table), col("until_us", lookup.table), col("cutoff_us", ROWS)
-
-    def open_or(side: exp.Expression, condition: exp.Expression) -> exp.Expression:
-        return exp.paren(exp.or_(exp.Is(this=side.copy(), expression=exp.null()), condition))
-
-    return every(
-        same,
-        open_or(start, exp.LT(this=start, expression=cutoff)),
-        open_or(end, exp.LTE(this=cutoff.copy(), expression=end)),
-    )
 
 
 def word_column(cutoff: int, word: int) -> str:

@@ -67,11 +67,11 @@ class Sweep:
         for measure in asked.measures:
             of_kind[measure.kind].append(measure)
         self._distincts, self._decays = list(asked.distincts), list(asked.decays)
-        self._squares, self._days = of_kind["squares"], of_kind["days"]
+        self._added, self._squares, self._days = of_kind["sum"], of_kind["squares"], of_kind["days"]
         self._multiplied: tuple[Measure | Decayed, ...] = (*self._squares, *self._decays)
         self._ends = [*of_kind["first"], *of_kind["last"]]
         self._least = self._settled_minima(of_kind)
-        self._added = self._settled_sums(of_kind)
+        self._settled_sums(of_kind)
         for row, end in enumerate(self._ends):
             self._places[end] = _Place(_ENDS, 2 * row), _Place(_ENDS, 2 * row + 1)
         for row, decayed in enumerate(self._decays):
@@ -89,15 +89,13 @@ class Sweep:
         rows += [(_DAY, self._choice(measure), complement, 0) for complement in (0, -1) for measure in self._days]
         return np.array(rows, np.int64).reshape(-1, 4).T
 
-    def _settled_sums(self, of_kind: Mapping[str, Sequence[Measure]]) -> Integers:
-        """Row of the values and choice of each plain running sum; the others stand below them."""
-        rows: list[tuple[int, int]] = []
-        for measure in (*of_kind["count"], *of_kind["known"], *of_kind["sum"]):
-            self._places[measure] = (_Place(_SUMS, len(rows)),)
-            rows.append((self._columns[measure.column or ""] if measure.kind == "sum" else _ONE, self._choice(measure)))
-        self._known = len(rows)
-        rows += [(_ONE, self._choice(decayed)) for decayed in self._decays]
-        self._products = len(rows)
+    def _settled_sums(self, of_kind: Mapping[str, Sequence[Measure]]) -> None:
+        """First the choices, whose sum is the number of their events; then sums, products in three rows each, entries, days, their gaps."""
+        for measure in (*of_kind["count"], *of_kind["known"]):
+            self._places[measure] = (_Place(_SUMS, self._choice(measure)),)
+        for row, measure in enumerate(self._added, start=len(self._choices)):
+            self._places[measure] = (_Place(_SUMS, row),)
+        self._products = len(self._choices) + len(self._added)
         for number, measure in enumerate(self._squares):
             self._places[measure] = tuple(_Place(_SUMS, self._products + 3 * number + limb) for limb in range(3))
         self._entries = self._products + 3 * len(self._multiplied)
@@ -109,7 +107,6 @@ class Sweep:
             first, active = self._first_days + number, self._active + number
             self._places[measure] = _Place(_SUMS, active), _Place(_LEAST, first), _Place(_LEAST, first + days), _Place(_SUMS, active + days)
         self._height = self._active + 2 * days
-        return np.array(rows, np.int64).reshape(-1, 2).T
 
     def _choice(self, part: Part) -> int:
         """The number of the choice of events that satisfy the part's condition and have its column."""
@@ -188,8 +185,9 @@ class Sweep:
         largest = int(np.abs(seen.values[_COLUMNS:]).max(initial=0))
         values = seen.values if largest * len(seen.newest) < _LARGE else seen.values.astype(object)
         sums = np.zeros((self._height, len(seen.newest)), values.dtype)
-        vectors, choices = self._added
-        np.multiply(values[vectors], seen.chosen[choices], out=sums[: len(vectors)])
+        sums[: len(seen.chosen)] = seen.chosen
+        for row, added in enumerate(self._added, start=len(seen.chosen)):
+            np.multiply(values[self._columns[added.column or ""]], seen.chosen[self._choice(added)], out=sums[row])
         for number, part in enumerate(self._multiplied):
             row, left = self._products + 3 * number, values[self._columns[part.column] if part.column else _ONE]
             right = left if isinstance(part, Measure) else _weights_of(part.half_life, cutoff_day - seen.values[_DAY])
@@ -208,9 +206,9 @@ class Sweep:
         """The newest event of each value that is to be told apart."""
         codes, number = np.zeros((len(self._distincts), len(seen.columns) + 1), np.int64), 0
         for row, distinct in enumerate(self._distincts):
-            different = _codes(seen.columns, distinct.column)
+            different, many = _codes(seen.columns, distinct.column)
             np.add(different, number, out=codes[row, :-1])
-            number += int(different.max(initial=-1)) + 1
+            number += many
         chosen, place = seen.chosen[self._choices_of(self._distincts)], np.arange(len(seen.newest))
         codes = np.where(chosen, codes.take(seen.newest, axis=1), number)
         first = np.full(number + 1, len(place))
@@ -245,19 +243,27 @@ class Sweep:
             row = self._products + 3 * (len(self._squares) + number)
             low, middle, high = sums[row : row + 3, sizes].astype(object)
             total = (low + middle * 2**32 + high * 2**64) / (10**DECAY_DECIMALS * (MILLION if decayed.column else 1))
-            found[number] = np.where(sums[self._known + number, sizes] > 0, total.astype(np.float64), np.nan)
+            found[number] = np.where(sums[self._choice(decayed), sizes] > 0, total.astype(np.float64), np.nan)
         return found
 
 
-def _codes(columns: Columns, name: str) -> Integers:
-    """A number for each different value of a column; anything where it is null."""
-    return np.unique(columns.number(name).units, return_inverse=True)[1] if columns.is_number(name) else columns.text(name).codes
+def _codes(columns: Columns, name: str) -> tuple[Integers, int]:
+    """A number for each different value of a column, anything where it is null; and how many there are."""
+    if columns.is_number(name):
+        different, codes = np.unique(columns.number(name).units, return_inverse=True)
+        return codes, len(different)
+    texts = columns.text(name)
+    return texts.codes, len(texts.index)
 
 
 def _product(left: Integers, right: Integers) -> Integers:
     """``left * right`` as rows low, middle (times 2^32), high (times 2^64). 60 bits hold either; `right` is `left`, or not negative."""
     if left.dtype == object:
         return np.stack([left * right, 0 * left, 0 * left])
+    if right is left and left.max() < 2**32 and left.min() > -(2**32):
+        # Modulo 2^64 a square is the same without its sign.
+        square = left.astype(np.uint64) ** 2
+        return np.stack([square & _LOW, square >> 32, np.zeros_like(square)]).astype(np.int64)
     a, b = np.abs(left).astype(np.uint64), np.abs(right).astype(np.uint64)
     above, below, cross = (a >> 32) * (b >> 32), (a & _LOW) * (b & _LOW), (a & _LOW) * (b >> 32) + (a >> 32) * (b & _LOW)
     size = np.stack([below & _LOW, (below >> 32) + (cross & _LOW), above + (cross >> 32)]).astype(np.int64)

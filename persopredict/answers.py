@@ -21,7 +21,7 @@ from persopredict.features import measured as arrays
 from persopredict.features.edges import OwnEdges
 from persopredict.features.fold import Cells, Reach, distinct
 from persopredict.features.measured import Measured
-from persopredict.features.measures import MILLION, MOST, At, Floats, Integers, Need
+from persopredict.features.measures import MILLION, MOST, At, Floats, Integers, Need, words_of
 from persopredict.features.plan import (
     CELL,
     GROUP,
@@ -176,6 +176,12 @@ class Part:
         asked, tables = self.survey.asked, iter(answers.tables)
         if asked.measures:
             self._put_cells(answers, found, next(tables))
+        for part, windows in asked.coded.items():
+            for window in windows:
+                words = [found[Need(measure, window)] for measure in words_of(part, len(self.survey.codes[part.column]))]
+                counts = sum(np.bitwise_count(word).astype(np.int64) for word in words)
+                for number in range(self.first, self.first + self.queries.cutoffs):
+                    found.put(Need(part, window), number, counts[number])
         for part, windows in asked.distincts.items():
             rows = next(tables)
             group, values = arrays.integers(rows.column(GROUP)), arrays.integers(rows.column("values"))

@@ -17,7 +17,7 @@ from persopredict.engines.expressions import col, select
 from persopredict.features.edges import SharedEdges
 from persopredict.features.measured import Measured
 from persopredict.features.measures import At, Floats, Integers
-from persopredict.features.plan import CellQueries
+from persopredict.features.plan import CellQueries, codes_table
 from persopredict.intake import CUSTOMERS
 from persopredict.sources import CUSTOMER
 from persopredict.survey import Survey
@@ -79,7 +79,7 @@ class Measuring:
         self.survey.events.prepare()
         if self.survey.spine is not None:
             self.survey.spine.load(engine)
-        made = [name for part in self._parts for name in part.load_weights()]
+        made = [*self._load_codes(), *(name for part in self._parts for name in part.load_weights())]
         ranges = list(self._own_ranges() if self.survey.own else self._shared_ranges())
         try:
             with ThreadPoolExecutor(1) as pool:
@@ -92,6 +92,13 @@ class Measuring:
         finally:
             for name in made:
                 engine.drop(name)
+
+    def _load_codes(self) -> list[str]:
+        """The tables that number the values of columns that have few."""
+        for name, values in self.survey.codes.items():
+            entries = pa.table({"its entry": pa.array(values, pa.string()), "its code": pa.array(range(len(values)), pa.int16())})
+            self.survey.events.engine.load(codes_table(name), entries)
+        return [codes_table(name) for name in self.survey.codes]
 
     def _ask(self, here: Range) -> list[Answers]:
         return [part.ask(here) for part in self._parts]

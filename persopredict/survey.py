@@ -16,11 +16,14 @@ from persopredict.engines.base import Step
 from persopredict.engines.expressions import col, floor_to, microseconds, table
 from persopredict.events import EventLog
 from persopredict.features.fold import BLOCK
-from persopredict.features.measures import MILLION, Asked, Integers, Need
+from persopredict.features.measures import MILLION, WORD, Asked, Distinct, Integers, Need
 from persopredict.features.plan import Log
 from persopredict.spine import Spine
 from persopredict.targets import Target
 from persopredict.times import WallClock
+
+#: Values of a column that are told apart by bits: two words of them. More are told apart by grouping.
+_FEW = 2 * WORD
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,27 @@ class Survey:
         spine: Spine | None = None,
         labels: Labels | None = None,
     ) -> None:
-        self.events, self.asked, self.spine = events, Asked.of(wanted), spine
+        self.events, self.spine = events, spine
         self.cutoffs = np.array([microseconds(cutoff) for cutoff in cutoffs], np.int64)
         self.labels = labels or Labels()
         self.log = Log(events.late, frozenset(events.numeric), events.lookups)
+        self.asked = Asked.of(wanted, {name: len(values) for name, values in self._few(wanted).items()})
         # Facts that depend on the cutoff differ from cutoff to cutoff for one and the same event: then every cutoff has its own cells.
         self.own = spine is not None or self.log.timed((*self._columns, *self.asked.numbers))
+
+    def _few(self, wanted: Sequence[Need]) -> dict[str, tuple[str, ...]]:
+        """The text columns whose different values are asked for and are few, with these values in order: `codes`."""
+        facts = {name for lookup in self.events.lookups for name in lookup.columns}
+        asked = dict.fromkeys(part.column for part, _ in wanted if isinstance(part, Distinct))
+        self.codes: dict[str, tuple[str, ...]] = {}
+        for name in asked:
+            if name in facts or name in self.log.numeric:
+                continue
+            query = exp.select(col(name)).from_(table(self.events.table)).distinct().limit(_FEW + 1)
+            found = self.events.engine.rows(Step("values", query.where(exp.Not(this=exp.Is(this=col(name), expression=exp.null())))))
+            if 0 < len(found) <= _FEW:
+                self.codes[name] = tuple(sorted(row[0] for row in found))
+        return self.codes
 
     @property
     def _columns(self) -> tuple[str, ...]:

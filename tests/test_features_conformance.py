@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persopredict import Churn, Conversion, Feature
+from persopredict import Churn, Conversion, Feature, survey
 from persopredict.features.spec import AGGREGATES
 from persopredict.snapshots import snapshots
 from persopredict.times import Duration, zone
@@ -348,3 +348,20 @@ def test_labels_and_eligibility_agree_with_the_oracle(name):
 def test_labels_agree_with_the_oracle_on_a_dense_log():
     for until in (None, instants_of(dense().name)[-1] + timedelta(days=2)):
         assert_labels_agree(dense(), TARGETS, until)
+
+
+@pytest.mark.parametrize("few", [0, 3])
+def test_values_too_many_to_have_bits_are_told_apart_by_patterns_of_cells(few, monkeypatch):
+    """A column's different values are bits of a cell if they are few, and patterns of cells if not: both agree with the oracle."""
+    monkeypatch.setattr(survey, "_FEW", few)
+    features = [
+        Feature("distinct", column, window=window, where=where, fallback=None, name=f"f{number}")
+        for number, (column, window, where) in enumerate(
+            (column, window, where)
+            for column in ("event", "item_id", "channel", "points")
+            for window in ("5h", "28d", None)
+            for where in WHERES[:6]
+        )
+    ]
+    history = dense()
+    assert_engine_agrees("duckdb", history, features, instants_of(history.name))

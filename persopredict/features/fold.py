@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from persopredict.features.measures import LEAST, MOST, Dated, Days, Integers, Measure, Squares
+from persopredict.features.measures import LEAST, MOST, WORD, Dated, Days, Integers, Measure, Squares
 from persopredict.times import Duration
 
-#: Cells whose bits one word of a pattern holds: as float64 it is exact, and its exponent is the place of its highest bit.
-WORD = 52
 #: An active day is a bit of its cell: no cell spans the days of two blocks of so many.
 BLOCK = 60
 
@@ -62,10 +60,16 @@ _KINDS: Mapping[str, _Kind] = {
     **{kind: _Kind((LEAST,), _each(np.maximum)) for kind in ("max", "last_us")},
     "first": _Kind((MOST, 0), _earlier),
     "last": _Kind((LEAST, 0), _later),
-    "days": _Kind((0,), _each(np.bitwise_or)),
+    **{kind: _Kind((0,), _each(np.bitwise_or)) for kind in ("days", "values")},
 }
 _ADDED = frozenset({"count", "known", "sum", "squares"})
-_EXTREMES: Mapping[str, Any] = {"min": np.minimum, "first_us": np.minimum, "max": np.maximum, "last_us": np.maximum}
+_EXTREMES: Mapping[str, Any] = {
+    "min": np.minimum,
+    "first_us": np.minimum,
+    "max": np.maximum,
+    "last_us": np.maximum,
+    "values": np.bitwise_or,
+}
 
 
 class Cells:

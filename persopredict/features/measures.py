@@ -30,11 +30,12 @@ LEAST, MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a stretch of a customer's time holds, such that stretches add up; `kind` is one of `KINDS`."""
+    """What a stretch of a customer's time holds, such that stretches add up: one of `KINDS`; `word` numbers the words of ``values``."""
 
     kind: str
     column: str | None = None
     where: str | None = None
+    word: int = 0
 
 
 #: kind: what it is. A column's values are in millionths, times in microseconds.
@@ -50,7 +51,10 @@ KINDS: Mapping[str, str] = {
     "first_us": "time of the earliest event, `MOST` if none",
     "last_us": "time of the latest event, `LEAST` if none",
     "days": "the active days (`Days`)",
+    "values": "which of a column's values, if they are few: a bit for each, `WORD` of them a word",
 }
+#: Bits that one word holds: as float64 it is exact, and its exponent is the place of its highest bit.
+WORD = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +122,20 @@ class Asked:
     measures: dict[Measure, list[Window]] = field(default_factory=dict)
     distincts: dict[Distinct, list[Window]] = field(default_factory=dict)
     decays: dict[Decayed, list[Window]] = field(default_factory=dict)
+    coded: dict[Distinct, list[Window]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, needs: Iterable[Need]) -> Asked:
-        """The parts of the needs."""
+    def of(cls, needs: Iterable[Need], few: Mapping[str, int] | None = None) -> Asked:
+        """The parts of the needs. Different values of the columns `few`, with so many values each, are told by the bits of measures."""
         asked = cls()
         for part, window in needs:
+            if isinstance(part, Distinct) and part.column in (few or {}):
+                for measure in words_of(part, (few or {})[part.column]):
+                    _add(asked.measures, measure, window)
+                _add(asked.coded, part, window)
+                continue
             kinds: dict[type, dict[Part, list[Window]]] = {Measure: asked.measures, Distinct: asked.distincts, Decayed: asked.decays}  # type: ignore[dict-item]
-            windows = kinds[type(part)].setdefault(part, [])
-            if window not in windows:
-                windows.append(window)
+            _add(kinds[type(part)], part, window)
         return asked
 
     @property
@@ -149,20 +157,31 @@ class Asked:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The columns whose values are added up or compared."""
-        columns = (*(measure.column for measure in self.measures), *(decayed.column for decayed in self.decays))
+        columns = (*(each.column for each in self.measures if each.kind != "values"), *(decayed.column for decayed in self.decays))
         return tuple(dict.fromkeys(column for column in columns if column is not None))
 
     @property
     def natural(self) -> tuple[str, ...]:
         """The columns that are read as they are: by conditions, as entries to tell apart, and the day."""
         found = [name for text in self.conditions for name in sorted(conditions.columns(text))]
-        found += [distinct.column for distinct in self.distincts]
+        found += [distinct.column for distinct in (*self.distincts, *self.coded)]
         return tuple(dict.fromkeys([*found, "day"] if self.has_days or self.decays else found))
 
     @property
     def has_days(self) -> bool:
         """Whether active days are asked for."""
         return any(measure.kind == "days" for measure in self.measures)
+
+
+def words_of(part: Distinct, values: int) -> tuple[Measure, ...]:
+    """The measures whose bits tell so many values apart."""
+    return tuple(Measure("values", part.column, part.where, word) for word in range((values - 1) // WORD + 1))
+
+
+def _add(parts: dict[Any, list[Window]], part: Part, window: Window) -> None:
+    windows = parts.setdefault(part, [])
+    if window not in windows:
+        windows.append(window)
 
 
 # The aggregates: what each needs, what it makes of it --------------------------------------------------------------------------------

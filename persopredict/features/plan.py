@@ -37,8 +37,8 @@ from persopredict.engines.expressions import (
     where,
 )
 from persopredict.features.edges import SharedEdges
-from persopredict.features.fold import BLOCK, WORD
-from persopredict.features.measures import MILLION, Asked, Measure, Window
+from persopredict.features.fold import BLOCK
+from persopredict.features.measures import MILLION, WORD, Asked, Measure, Window
 from persopredict.features.spec import CALENDAR
 from persopredict.lookups import JoinedLookup
 from persopredict.sources import CUSTOMER
@@ -174,7 +174,13 @@ class CellQueries:
         if self.log.late and self.shared:
             placed |= {"known_us": col("known_us")}
             placed[SEEN] = self._seen(self.shared)
-        return select(placed, self.events(read, seen=True).subquery("inside")).subquery("grouped")
+        coded = dict.fromkeys(part.column for part in asked.coded)
+        placed |= {code_column(name): col("its code", codes_table(name)) for name in coded}
+        query = select(placed, self.events(read, seen=True).subquery("inside"))
+        for name in coded:
+            same = exp.EQ(this=col("its entry", codes_table(name)), expression=col(name, "inside"))
+            query = query.join(table(codes_table(name)), on=same, join_type="left", copy=False)
+        return query.subquery("grouped")
 
     @property
     def _edge_columns(self) -> tuple[str, ...]:
@@ -208,8 +214,14 @@ class CellQueries:
         held = exact(measure.column) if measure.column is not None else exp.null()
         if measure.kind == "count":
             return count(condition)
+        if measure.kind == "values":
+            code = col(code_column(measure.column or ""))
+            here = exp.Between(this=code, low=lit(measure.word * WORD), high=lit(measure.word * WORD + WORD - 1))
+            return func(
+                "COALESCE", where(func("BIT_OR", _bit(exp.Mod(this=code.copy(), expression=lit(WORD)))), both([here, condition])), lit(0)
+            )
         if measure.kind == "days":
-            bit = exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=exp.paren(col("day") - floor_to(col("day"), BLOCK)))
+            bit = _bit(col("day") - floor_to(col("day"), BLOCK))
             return func("COALESCE", where(func("BIT_OR", bit), condition), lit(0))
         value = where(_CELL_VALUES[measure.kind](held), condition)
         return func("COALESCE", value, lit(0)) if measure.kind in ("sum", "squares") else value
@@ -236,8 +248,7 @@ class CellQueries:
         for cutoff in range(self.cutoffs if several else 1):
             for word in range(self.words):
                 # Within its word; that it is this word is for the filter, and the engine shifts before it filters.
-                place = exp.paren(exp.Mod(this=col(CELL), expression=lit(WORD)))
-                bit = exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=place)
+                bit = _bit(exp.Mod(this=col(CELL), expression=lit(WORD)))
                 inside = exp.Between(this=col(CELL), low=lit(word * WORD), high=lit(word * WORD + WORD - 1)) if self.words > 1 else None
                 seen = exp.LTE(this=col(SEEN), expression=lit(cutoff)) if several else None
                 found[word_column(cutoff, word)] = where(func("BIT_OR", bit), both([inside, seen]))
@@ -284,6 +295,10 @@ def exact(column: str) -> exp.Expression:
     return cast_to(held, DECIMAL) if column in CALENDAR else held
 
 
+def _bit(place: exp.Expression) -> exp.Expression:
+    return exp.BitwiseLeftShift(this=cast_to(lit(1), "BIGINT"), expression=exp.paren(place))
+
+
 def _packed(held: exp.Expression) -> exp.Expression:
     """Time and value as one integer that sorts by time, then by value: ``time * 2**64 + (millionths + 2**63)``."""
     time = cast_to(col("event_us"), "HUGEINT") * exp.Literal.number(2**64)
@@ -303,6 +318,16 @@ _CELL_VALUES: Mapping[str, Callable[[exp.Expression], exp.Expression]] = {
     "first_us": lambda held: func("MIN", col("event_us")),
     "last_us": lambda held: func("MAX", col("event_us")),
 }
+
+
+def codes_table(column: str) -> str:
+    """The table that numbers the values of a column, if they are few: columns ``its entry`` and ``its code``."""
+    return f"codes of {column}"
+
+
+def code_column(column: str) -> str:
+    """The column of `grouped` that holds the number of a column's value."""
+    return f"{column} code"
 
 
 def word_column(cutoff: int, word: int) -> str:

@@ -70,6 +70,7 @@ class Sweep:
         self._added, self._squares, self._days = of_kind["sum"], of_kind["squares"], of_kind["days"]
         self._multiplied: tuple[Measure | Decayed, ...] = (*self._squares, *self._decays)
         self._ends = [*of_kind["first"], *of_kind["last"]]
+        self._distinct_choices, self._day_choices = self._choices_of(self._distincts), self._choices_of(self._days)
         self._least = self._settled_minima(of_kind)
         self._settled_sums(of_kind)
         for row, end in enumerate(self._ends):
@@ -112,8 +113,8 @@ class Sweep:
         """The number of the choice of events that satisfy the part's condition and have its column."""
         return self._choices.setdefault((part.where, part.column), len(self._choices))
 
-    def _choices_of(self, parts: Sequence[Part]) -> list[int]:
-        return [self._choice(part) for part in parts]
+    def _choices_of(self, parts: Sequence[Part]) -> Integers:
+        return np.array([self._choice(part) for part in parts], np.intp)
 
     def take(self, wanted: Sequence[Need]) -> tuple[tuple[int, slice], ...]:
         """Have the needs, all of one kind, taken; where `taken` will hold each of their components."""
@@ -136,7 +137,7 @@ class Sweep:
         sizes = len(times) - np.searchsorted(times, starts)
         least = self._minima(seen)
         sums = self._sums(seen, least, int(at.day))
-        if self._days and (np.diff(seen.values[_DAY, 1:]) > 0).any():
+        if self._days and (seen.values[_DAY, 2:] > seen.values[_DAY, 1:-1]).any():
             self._mend_days(seen, sums, sizes)
         (rows, windows), *others = self._takes
         found: list[Any] = [sums[rows, sizes[windows]]]
@@ -191,13 +192,14 @@ class Sweep:
         for number, part in enumerate(self._multiplied):
             row, left = self._products + 3 * number, values[self._columns[part.column] if part.column else _ONE]
             right = left if isinstance(part, Measure) else _weights_of(part.half_life, cutoff_day - seen.values[_DAY])
-            sums[row : row + 3] = np.where(seen.chosen[self._choice(part)], _product(left, right), 0)
+            for limb, product in enumerate(_product(left, right)):
+                np.multiply(product, seen.chosen[self._choice(part)], out=sums[row + limb])
         if self._distincts:
             sums[self._entries : self._active] = self._first_seen(seen)
         if self._days:
             # A day is active at its newest event, which also ends the gap from this day to the next one.
             newer, day = least[self._first_days : self._first_days + len(self._days), :-1], seen.values[_DAY, 1:]
-            active = seen.chosen[self._choices_of(self._days), 1:] & (day < newer)
+            active = seen.chosen[self._day_choices, 1:] & (day < newer)
             gaps = np.where(active & (newer != MOST), newer - day, 0)
             sums[self._active :, 1:] = np.concatenate([active, gaps * gaps])
         return np.asarray(np.cumsum(sums, axis=1, out=sums))
@@ -209,15 +211,16 @@ class Sweep:
             different, many = _codes(seen.columns, distinct.column)
             np.add(different, number, out=codes[row, :-1])
             number += many
-        chosen, place = seen.chosen[self._choices_of(self._distincts)], np.arange(len(seen.newest))
+        chosen, place = seen.chosen[self._distinct_choices], np.arange(len(seen.newest))
         codes = np.where(chosen, codes.take(seen.newest, axis=1), number)
         first = np.full(number + 1, len(place))
-        np.minimum.at(first, codes.ravel(), np.tile(place, len(codes)))
+        # Flat: where NumPy's `at` has to broadcast the values, it reads others.
+        np.minimum.at(first, codes.ravel(), np.broadcast_to(place, codes.shape).ravel())
         return np.asarray((first[codes] == place) & chosen)
 
     def _mend_days(self, seen: _Seen, sums: Integers, sizes: Integers) -> None:
         """Clocks that were put back over midnight make a day come, go and come again: then the days of each window are sorted."""
-        for row, choice in enumerate(self._choices_of(self._days), start=self._active):
+        for row, choice in enumerate(self._day_choices, start=self._active):
             for size in set(sizes.tolist()):
                 days = np.unique(seen.values[_DAY, : size + 1][seen.chosen[choice, : size + 1]])
                 sums[row, size], sums[row + len(self._days), size] = len(days), (np.diff(days) ** 2).sum()
@@ -256,18 +259,22 @@ def _codes(columns: Columns, name: str) -> tuple[Integers, int]:
     return texts.codes, len(texts.index)
 
 
-def _product(left: Integers, right: Integers) -> Integers:
-    """``left * right`` as rows low, middle (times 2^32), high (times 2^64). 60 bits hold either; `right` is `left`, or not negative."""
+def _product(left: Integers, right: Integers) -> tuple[Integers, ...]:
+    """``left * right`` as low, middle (times 2^32) and high (times 2^64), or the lower of them if the others are 0.
+
+    60 bits hold either factor; `right` is `left`, or not negative.
+    """
     if left.dtype == object:
-        return np.stack([left * right, 0 * left, 0 * left])
+        return (left * right,)
     if right is left and left.max() < 2**32 and left.min() > -(2**32):
-        # Modulo 2^64 a square is the same without its sign.
-        square = left.astype(np.uint64) ** 2
-        return np.stack([square & _LOW, square >> 32, np.zeros_like(square)]).astype(np.int64)
-    a, b = np.abs(left).astype(np.uint64), np.abs(right).astype(np.uint64)
-    above, below, cross = (a >> 32) * (b >> 32), (a & _LOW) * (b & _LOW), (a & _LOW) * (b >> 32) + (a >> 32) * (b & _LOW)
-    size = np.stack([below & _LOW, (below >> 32) + (cross & _LOW), above + (cross >> 32)]).astype(np.int64)
-    return size if right is left else size * np.sign(left)
+        square = left * left
+        return square & _LOW, (square >> 32) & _LOW
+    a, b = np.abs(left), np.abs(right)
+    a1, a0, b1, b0 = a >> 32, a & _LOW, b >> 32, b & _LOW
+    # Of a product that needs all of 64 bits the sign is one of them, and masked away.
+    low, cross = a0 * b0, a0 * b1 + a1 * b0
+    size = low & _LOW, ((low >> 32) & _LOW) + (cross & _LOW), a1 * b1 + (cross >> 32)
+    return size if right is left else tuple(np.sign(left) * limb for limb in size)
 
 
 def _weights_of(half_life: Duration, ages: Integers) -> Integers:

@@ -47,7 +47,8 @@ quick: $(VENV)/.dev ## the tests without notebooks and real data
 quality: $(VENV)/.dev ## how good the predictions are, from honest folds on real data
 	@$(BIN)/python benchmarks/quality.py
 
-bench: $(VENV)/.dev ## how long features and labels take
+bench: $(VENV)/.dev ## features against the floor, hand-written rivals and featuretools; 50 million events; the nightly job's time
+	@$(BIN)/python benchmarks/features.py
 	@$(BIN)/python benchmarks/speed.py
 
 soak: $(VENV)/.dev ## kill -9 at many moments of the job

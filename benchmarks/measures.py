@@ -50,11 +50,8 @@ def ours(path: str, threads: int, cutoffs: int, limit: str | None = None, names:
 def our_batches(path: Path, threads: int, cutoffs: int, limit: str | None, chosen: Sequence[Any]) -> Iterator[Any]:
     """None once the log is read, then the batches."""
     import persopredict as pp
-    from persopredict.engines.duckdb import DuckDBEngine
 
-    events = pp.EventLog(path)
-    events.__dict__["engine"] = DuckDBEngine(memory_limit=limit, threads=threads)
-    events.prepare()
+    events = pp.EventLog(path).limited(memory=limit, threads=threads).prepare()
     yield None
     yield from pp.snapshots(events, made_logs.cutoffs(cutoffs), chosen).batches()
 

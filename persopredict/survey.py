@@ -24,6 +24,8 @@ from persopredict.times import WallClock
 
 #: Values of a column that are told apart by bits: two words of them. More are told apart by grouping.
 _FEW = 2 * WORD
+#: Blocks of days that a log may span (ten years) before it is asked which of them hold any event.
+_MANY_BLOCKS = 60
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,14 @@ class Survey:
 
     @cached_property
     def _blocks(self) -> Integers:
-        """The local days (as starts of blocks) in which the log has events; none where no active days are asked for."""
+        """The local days (as starts of blocks) in which the log may have events; none where no active days are asked for."""
         if not self.asked.has_days:
             return np.empty(0, np.int64)
+        first, last = (self.clock.day(np.array(self.events.span_us)) // BLOCK * BLOCK).tolist()
+        if last - first <= _MANY_BLOCKS * BLOCK:
+            # A day more at the end: where clocks go back over midnight, a day may begin before the instant that ends it.
+            return np.arange(first, last + BLOCK + 1, BLOCK)
+        # One event of long ago must not cut everybody's time in thousands of cells.
         query = exp.select(exp.alias_(floor_to(col("day"), BLOCK), "block")).from_(table(self.events.table)).distinct()
         return np.array(sorted(row[0] for row in self.events.engine.rows(Step("blocks", query))), np.int64)
 

@@ -6,12 +6,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persopredict import Cancellation, Churn, Conversion, EventLog, Feature, ForwardSplit
 from persopredict.errors import SpecificationError
-from persopredict.features.spec import AGGREGATES
 from persopredict.snapshots import rolling_cutoffs, snapshots
 from persopredict.times import Duration, instant, local_midnight, offsets, zone
 
@@ -98,40 +97,6 @@ def test_active_days_are_those_of_the_log_s_zone():
 def test_a_customer_without_events_before_the_cutoff_is_not_in_its_snapshot():
     log = log_of(("early", "visit", T - TICK), ("late", "visit", T), ("unknown", "visit", T - DAY, T))
     assert snapshots(log, [T], [COUNT]).to_pandas()["customer_id"].tolist() == ["early"]
-
-
-EVERYTHING = [
-    Feature(aggregate, columns, window=window, fallback=None, half_life="7d" if aggregate == "decayed_sum" else None)
-    for aggregate, columns in {
-        **{name: "hour" if kind.columns == (1,) else None for name, kind in AGGREGATES.items()},
-        "ratio": ("hour", "day"),
-        "distinct": "event",
-    }.items()
-    for window in ("91d",)
-]
-ASKED = (Conversion("visit", "7d", once=True), Churn("visit", "7d"), Cancellation("end", "7d", gap="1d", start="visit"))
-PAST = st.tuples(
-    st.sampled_from(["c", "d"]), st.sampled_from(["visit", "end"]), st.integers(0, 100 * 24).map(lambda h: T - timedelta(hours=h) - TICK)
-)
-FUTURE = st.one_of(
-    st.tuples(st.sampled_from(["c", "d", "e"]), st.sampled_from(["visit", "end"]), st.sampled_from([T, T + TICK, T + DAY, T + 90 * DAY])),
-    PAST.flatmap(lambda row: st.sampled_from([T, T + TICK, T + DAY]).map(lambda known: (*row, known))),
-)
-
-
-@settings(deadline=None, derandomize=True, database=None, max_examples=3, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-@given(st.lists(PAST, min_size=1, max_size=12), st.lists(FUTURE, min_size=1, max_size=12))
-def test_nothing_at_or_after_the_cutoff_nor_known_later_changes_a_feature_or_who_is_asked(past, future):
-    past = [*past, ("d", "visit", T - 50 * DAY), ("d", "end", T - 60 * DAY)]
-    before, after = (snapshots(log_of(*rows), [T - 7 * DAY, T], EVERYTHING, ASKED) for rows in (past, [*past, *future]))
-    assert set(before.population().to_pylist()[0]) == {"customer_id", "cutoff", *(f"reason_{target.name}" for target in ASKED)}
-
-    def at_the_cutoff(snap):
-        reasons = [row for row in snap.population().to_pylist() if row["cutoff"] == T]
-        rows = [row for row in snap.to_arrow().drop_columns(list(snap.label_names)).to_pylist() if row["cutoff"] == T]
-        return reasons, rows
-
-    assert at_the_cutoff(before) == at_the_cutoff(after)
 
 
 # Labels ----------------------------------------------------------------------------------------------------------------------------

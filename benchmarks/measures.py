@@ -78,8 +78,9 @@ def hand_written_polars(path: str, threads: int, cutoffs: int) -> dict[str, Any]
 
 def online(path: str, threads: int) -> dict[str, Any]:
     """One customer after another, as a service gets them: texts and numbers in lists, times in microseconds."""
-    from persopredict.features.online import OnlineFeatures
     from rivals import FEATURES
+
+    from persopredict.features.online import OnlineFeatures
 
     rows = pa.concat_tables(made_logs.chunks(ONLINE_CUSTOMERS * ONLINE_EVENTS, 10, seed=2)).drop_columns("customer_id")
     for name, kind in {"event_at": pa.int64(), "value": pa.float64()}.items():

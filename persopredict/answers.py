@@ -6,9 +6,10 @@ A `Part` is some of the cutoffs that all customers share, or all rows of a spine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from persopredict.features import measured as arrays
 from persopredict.features.edges import OwnEdges
 from persopredict.features.fold import Cells, Reach, distinct
 from persopredict.features.measured import Measured
-from persopredict.features.measures import MILLION, MOST, At, Floats, Integers, Need, words_of
+from persopredict.features.measures import MILLION, MOST, At, Distinct, Floats, Integers, Need, words_of
 from persopredict.features.plan import (
     CELL,
     GROUP,
@@ -176,21 +177,10 @@ class Part:
         asked, tables = self.survey.asked, iter(answers.tables)
         if asked.measures:
             self._put_cells(answers, found, next(tables))
-        for part, windows in asked.coded.items():
-            for window in windows:
-                words = [found[Need(measure, window)] for measure in words_of(part, len(self.survey.codes[part.column]))]
-                counts = sum(np.bitwise_count(word).astype(np.int64) for word in words)
-                for number in range(self.first, self.first + self.queries.cutoffs):
-                    found.put(Need(part, window), number, counts[number])
-        for part, windows in asked.distincts.items():
-            rows = next(tables)
-            group, values = arrays.integers(rows.column(GROUP)), arrays.integers(rows.column("values"))
-            for number, reach in enumerate(answers.reaches):
-                own = number if word_column(number, 0) in rows.column_names else 0
-                words = [arrays.integers(rows.column(word_column(own, word))) for word in range(self.queries.words)]
-                counts = distinct(words, group, values, (len(answers.base_days), found.groups), reach, windows)
-                for window, value in zip(windows, counts, strict=True):
-                    found.put(Need(part, window), self.first + number, value)
+        for part in asked.coded:
+            self._put_coded(found, part)
+        for part in asked.distincts:
+            self._put_distinct(answers, found, part, next(tables))
         if asked.decays:
             self._put_decays(found, next(tables))
         if self._labels_step is not None:
@@ -210,6 +200,30 @@ class Part:
             new = seen == number
             cells.put(place[new], group[new], {m: tuple(c[new] for c in parts) for m, parts in components.items()})
             found.fold(cells, [reach], measures, first=self.first + number)
+
+    def _put_coded(self, found: Measured, part: Distinct) -> None:
+        """Different values out of few: the bits that are set in the cells' words."""
+        measures = words_of(part, len(self.survey.codes[part.column]))
+        for window in self.survey.asked.coded[part]:
+            counts = sum(np.bitwise_count(found[Need(measure, window)]).astype(np.int64) for measure in measures)
+            for number in range(self.first, self.first + self.queries.cutoffs):
+                found.put(Need(part, window), number, counts[number])
+
+    def _put_distinct(self, answers: Answers, found: Measured, part: Distinct, rows: pa.Table) -> None:
+        """Different values out of many: the patterns of cells in which they occur."""
+        group, values = arrays.integers(rows.column(GROUP)), arrays.integers(rows.column("values"))
+        windows, shape = self.survey.asked.distincts[part], (len(answers.base_days), found.groups)
+
+        def counted(cutoff: int, reaches: Sequence[Reach]) -> Iterator[list[Integers]]:
+            words = [arrays.integers(rows.column(word_column(cutoff, word))) for word in range(self.queries.words)]
+            return distinct(words, group, values, shape, reaches, windows)
+
+        # Where events became known late each cutoff has patterns of its own.
+        own = word_column(1, 0) in rows.column_names
+        counts = chain(*(counted(k, [reach]) for k, reach in enumerate(answers.reaches))) if own else counted(0, answers.reaches)
+        for number, each in enumerate(counts, start=self.first):
+            for window, value in zip(windows, each, strict=True):
+                found.put(Need(part, window), number, value)
 
     def _put_decays(self, found: Measured, rows: pa.Table) -> None:
         group = arrays.integers(rows.column(GROUP))

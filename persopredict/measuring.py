@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
@@ -25,7 +26,9 @@ from persopredict.survey import Survey
 #: Cutoffs that one query answers; more come in several.
 _CHUNK = 32
 #: What the arrays of a batch may take, and the groups it may have at least and at most.
-_BYTES, _FEWEST, _MOST = 256_000_000, 256, 65_536
+_BYTES, _FEWEST, _MOST = 128_000_000, 256, 65_536
+#: Ranges that are asked for ahead of the fold: with fewer, one of the two waits for the other.
+_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Measuring:
     def batches(self) -> Iterator[Batch]:
         """All groups, in order of their customers' ids and, with a spine, of their cutoffs.
 
-        While one range is folded the engine, in a thread of its own, answers for the next.
+        While one range is folded the engine, in a thread of its own, answers for the next ones.
         """
         engine = self.survey.events.engine
         self.survey.events.prepare()
@@ -83,11 +86,13 @@ class Measuring:
         ranges = list(self._own_ranges() if self.survey.own else self._shared_ranges())
         try:
             with ThreadPoolExecutor(1) as pool:
-                ahead = pool.submit(self._ask, ranges[0]) if ranges else None
-                for here, following in zip_longest(ranges, ranges[1:]):
-                    assert ahead is not None
-                    answers = ahead.result()
-                    ahead = None if following is None else pool.submit(self._ask, following)
+                waiting: deque[Future[list[Answers]]] = deque(pool.submit(self._ask, here) for here in ranges[:_AHEAD])
+                for here, following in zip_longest(ranges, ranges[_AHEAD:]):
+                    if here is None:
+                        break
+                    answers = waiting.popleft().result()
+                    if following is not None:
+                        waiting.append(pool.submit(self._ask, following))
                     yield self._batch(here, answers)
         finally:
             for name in made:

@@ -7,7 +7,7 @@ customer with the cutoffs that all share, or one row of a spine with a cutoff of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Cells:
         self._base_days: Integers = np.broadcast_to(base, (number, groups))
         self._held: dict[Measure, Components] = {}
         self._sums: dict[Measure, Components] = {}
-        self._days: dict[Measure, Components] = {}
+        self._days: dict[Measure, _Chain] = {}
 
     def put(self, cell: Integers, group: Integers, found: Mapping[Measure, Components]) -> None:
         """Add what was measured: parallel arrays, one entry for each cell and group that holds something; each pair at most once."""
@@ -120,11 +120,14 @@ class Cells:
         if measure.kind in _ADDED:
             found = self._differences(measure, reach.cells, starts)
         elif measure.kind in _EXTREMES:
-            found = [(value,) for value in self._extremes(measure, reach.cells, starts)]
+            (cells,) = self._shaped(measure)
+            nothing = _KINDS[measure.kind].identity[0]
+            found = [(value,) for value in _reduced(cells, _EXTREMES[measure.kind], nothing, reach.cells, starts)]
         elif measure.kind == "days" and self._days_return:
             found = [self._days_apart(measure, reach.cells, start) for start in starts]
         elif measure.kind == "days":
-            found = _folded(self._decoded(measure), reach.cells, starts, _joined, (0, 0, 0, 0))
+            chain = self._chain(measure)
+            found = [chain.between(start, reach.cells) for start in starts]
         else:
             older = measure.kind == "first"
             identity = _KINDS[measure.kind].identity
@@ -145,25 +148,10 @@ class Cells:
         held = self._sums[measure]
         return [tuple(total[end] - _at(total, start) for total in held) for start in starts]
 
-    def _extremes(self, measure: Measure, end: int, starts: Sequence[int | Integers]) -> list[Integers]:
-        """Extremes of the last cells, of more and more of them: each window goes on where the next shorter one began."""
-        (cells,) = self._shaped(measure)
-        function, nothing = _EXTREMES[measure.kind], _KINDS[measure.kind].identity[0]
-        if not all(isinstance(start, int) for start in starts):
-            until = _from_end(cells[:end], function, nothing)
-            return [_at(until, end - start) for start in starts]
-        found: dict[int, Integers] = {}
-        held, done = np.full(self.groups, nothing, np.int64), end
-        for start in sorted({int(np.min(start)) for start in starts}, reverse=True):
-            if start < done:
-                held, done = function(held, function.reduce(cells[start:done], axis=0)), start
-            found[start] = held
-        return [found[int(np.min(start))] for start in starts]
-
-    def _decoded(self, measure: Measure) -> Components:
+    def _chain(self, measure: Measure) -> _Chain:
         if measure not in self._days:
             (bits,) = self._shaped(measure)
-            self._days[measure] = _days_of(bits, self._base_days)
+            self._days[measure] = _Chain.of(*_days_of(bits, self._base_days))
         return self._days[measure]
 
     def _days_apart(self, measure: Measure, end: int, start: int | Integers) -> Components:
@@ -175,8 +163,7 @@ class Cells:
         whole = np.zeros((int(block.max(initial=0)) + 1, self.groups), np.int64)
         np.bitwise_or.at(whole, (block, np.broadcast_to(np.arange(self.groups), block.shape)), np.where(inside, bits[:end], 0))
         days = self._base_days.min() + BLOCK * np.arange(len(whole))[:, np.newaxis]
-        (found,) = _folded(_days_of(whole, np.broadcast_to(days, whole.shape)), len(whole), [0], _joined, (0, 0, 0, 0))
-        return found
+        return _Chain.of(*_days_of(whole, np.broadcast_to(days, whole.shape))).between(0, len(whole))
 
 
 def _overflows(values: Integers, cells: int) -> bool:
@@ -238,18 +225,51 @@ def _last_of(older: Components, newer: Components) -> Components:
     return tuple(np.where(newer[0] != LEAST, b, a) for a, b in zip(older, newer, strict=True))
 
 
-def _joined(older: Components, newer: Components) -> Components:
-    """Active days of two stretches: a day that both have, cut in two by a boundary, counts once."""
-    (number, first, last, squares), (later_number, later_first, later_last, later_squares) = older, newer
-    has, later = number != 0, later_number != 0
-    both = has & later
-    gap = np.where(both, later_first - last, 0)
-    return (
-        number + later_number - (both & (gap == 0)),
-        np.where(has, first, later_first),
-        np.where(later, later_last, last),
-        squares + later_squares + gap * gap,
-    )
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Active days of consecutive cells, such that those of any stretch of cells follow from its two ends; arrays of (cells + 1, groups).
+
+    `number`, `squares`, `active`: totals before each cell, of days, of squared gaps, and of cells that have days. `last`: the last day
+    before each cell. `first`, `gap`, `again`: of the next cell that has days, its first day, the gap to the day before it, and whether that
+    is the same day, cut in two by a boundary and counted once.
+    """
+
+    number: Integers
+    squares: Integers
+    active: Integers
+    last: Integers
+    first: Integers
+    gap: Integers
+    again: Integers
+
+    @classmethod
+    def of(cls, number: Integers, first: Integers, last: Integers, squares: Integers) -> _Chain:
+        """The chain of cells with so many days, first days, last days and squared gaps within each."""
+        cells, groups = number.shape
+        has = number != 0
+        before = np.zeros((cells + 1, groups), np.int64)
+        following, gap, again = (np.zeros((cells + 1, groups), np.int64) for _ in range(3))
+        active = totals(has.astype(np.int64))
+        for cell in range(cells):
+            np.copyto(before[cell + 1], np.where(has[cell], last[cell], before[cell]))
+        linked = has & (active[:-1] != 0)
+        steps = np.where(linked, first - before[:-1], 0)
+        same = linked & (steps == 0)
+        for cell in range(cells - 1, -1, -1):
+            for kept, new in ((following, first), (gap, steps), (again, same)):
+                np.copyto(kept[cell], np.where(has[cell], new[cell], kept[cell + 1]))
+        return cls(totals(number - same), totals(squares + steps * steps), active, before, following, gap, again)
+
+    def between(self, start: int | Integers, end: int) -> Components:
+        """Number, first, last and squared gaps of the days of the cells from `start` on, before `end`."""
+        inside = self.active[end] - _at(self.active, start) > 0
+        gap = _at(self.gap, start)
+        return (
+            np.where(inside, self.number[end] - _at(self.number, start) + _at(self.again, start), 0),
+            np.where(inside, _at(self.first, start), 0),
+            np.where(inside, self.last[end], 0),
+            np.where(inside, self.squares[end] - _at(self.squares, start) - gap * gap, 0),
+        )
 
 
 def _days_of(bits: Integers, base: Integers) -> Components:
@@ -282,27 +302,54 @@ def _lowest(bits: Integers) -> Integers:
     return np.asarray(np.bitwise_count((bits & -bits) - 1).astype(np.int64))
 
 
+def _reduced(cells: Integers, function: Any, nothing: int, end: int, starts: Sequence[int | Integers]) -> list[Integers]:
+    """What the function makes of the cells from each start on, before `end`: each goes on where the next shorter one began."""
+    if not all(isinstance(start, int) for start in starts):
+        until = _from_end(cells[:end], function, nothing)
+        return [_at(until, end - start) for start in starts]
+    found: dict[int, Integers] = {}
+    held, done = np.full(cells.shape[1], nothing, cells.dtype), end
+    for start in sorted({int(np.min(start)) for start in starts}, reverse=True):
+        if start < done:
+            held, done = function(held, function.reduce(cells[start:done], axis=0)), start
+        found[start] = held
+    return [found[int(np.min(start))] for start in starts]
+
+
 def distinct(
-    words: Sequence[Integers], group: Integers, values: Integers, shape: tuple[int, int], reach: Reach, windows: Sequence[Duration | None]
-) -> list[Integers]:
-    """How many values have their last cell before the cutoff inside each window.
+    words: Sequence[Integers],
+    group: Integers,
+    values: Integers,
+    shape: tuple[int, int],
+    reaches: Sequence[Reach],
+    windows: Sequence[Duration | None],
+) -> Iterator[list[Integers]]:
+    """How many values have their last cell before the cutoff inside each window: for each reach in turn, an array of groups by window.
 
     Parameters
     ----------
     words : for each pattern of cells in which some values of a group occur, its bits, `WORD` cells a word.
     group, values : the pattern's group, and how many of its values have this pattern.
     shape : (cells, groups).
+    reaches : in order of time. From one to the next only those values move that occur between the two.
     """
+    cells, groups = shape
     last = np.full(len(group), -1, np.int64)
-    for number in range(len(words) - 1, -1, -1):
-        below = min(reach.cells - number * WORD, WORD)
-        if below <= 0:
-            continue
-        bits = words[number] & ((1 << below) - 1)
-        here = (bits != 0) & (last < 0) if len(words) > 1 else bits != 0
-        place = (bits.astype(np.float64).view(np.int64) >> 52) - 1023 + number * WORD
-        last = np.where(here, place, last)
-    seen = last >= 0
-    counts = np.bincount(last[seen] * shape[1] + group[seen], values[seen], shape[0] * shape[1])
-    held = totals(counts.astype(np.int64).reshape(shape))
-    return [held[reach.cells] - _at(held, reach.starts[window]) for window in windows]
+    held = np.zeros(cells * groups)
+    done = 0
+    for reach in reaches:
+        for number, word in enumerate(words):
+            first, end = max(done - number * WORD, 0), min(reach.cells - number * WORD, WORD)
+            if first >= end:
+                continue
+            bits = word & ((1 << end) - (1 << first))
+            moved = np.flatnonzero(bits)
+            place = (bits[moved].astype(np.float64).view(np.int64) >> 52) - 1023 + number * WORD
+            before, owner, weight = last[moved], group[moved], values[moved].astype(np.float64)
+            old = before >= 0
+            held += np.bincount(place * groups + owner, weight, cells * groups)
+            held -= np.bincount(before[old] * groups + owner[old], weight[old], cells * groups)
+            last[moved] = place
+        done = reach.cells
+        starts = [reach.starts[window] for window in windows]
+        yield _reduced(held.astype(np.int64).reshape(shape), np.add, 0, reach.cells, starts)

@@ -22,7 +22,7 @@ from persopredict.features import measured as arrays
 from persopredict.features.edges import OwnEdges
 from persopredict.features.fold import Cells, Reach, distinct
 from persopredict.features.measured import Measured
-from persopredict.features.measures import MILLION, MOST, At, Distinct, Floats, Integers, Need, words_of
+from persopredict.features.measures import MILLION, MOST, At, Distinct, Floats, Integers, Need, weights, words_of
 from persopredict.features.plan import (
     CELL,
     GROUP,
@@ -128,11 +128,11 @@ class Part:
         ahead, ages = 2, max(last - earliest, 0) + 1
         if self.survey.own:
             weighed = np.arange(-ahead, ages)
-            columns = {weight_column(half, 0): np.array(arrays.weights(half, ages))[np.maximum(weighed, 0)] for half in half_lives}
+            columns = {weight_column(half, 0): np.array(weights(half, ages))[np.maximum(weighed, 0)] for half in half_lives}
         else:
             weighed = np.arange(earliest, last + ahead)
             age = np.maximum(clock.day(self._cutoffs)[:, np.newaxis] - weighed, 0)
-            tables = {half: np.array(arrays.weights(half, ages)) for half in half_lives}
+            tables = {half: np.array(weights(half, ages)) for half in half_lives}
             columns = {weight_column(half, number): tables[half][row] for half in half_lives for number, row in enumerate(age)}
         columns[WEIGHED] = weighed
         self.survey.events.engine.load(self.queries.weights, pa.table(columns))

@@ -26,9 +26,9 @@ from persopredict.survey import Survey
 #: Cutoffs that one query answers; more come in several.
 _CHUNK = 32
 #: What the arrays of a batch may take, and the groups it may have at least and at most.
-_BYTES, _FEWEST, _MOST = 128_000_000, 256, 65_536
+_BYTES, _FEWEST, _MOST = 256_000_000, 256, 65_536
 #: Ranges that are asked for ahead of the fold: with fewer, one of the two waits for the other.
-_AHEAD = 3
+_AHEAD = 2
 
 
 @dataclass(frozen=True)

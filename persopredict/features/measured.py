@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal, localcontext
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import pyarrow as pa
 
 from persopredict.features.fold import Cells, Components, Reach
 from persopredict.features.measures import LEAST, MOST, At, Floats, Integers, Measure, Need, finished, needs
-from persopredict.features.spec import DECAY_DECIMALS, Feature
+from persopredict.features.spec import Feature
 from persopredict.times import Duration
 
 _NULLS: Mapping[str, int] = {"min": MOST, "first_us": MOST, "max": LEAST, "last_us": LEAST}
@@ -62,25 +60,6 @@ class Measured:
     def feature(self, feature: Feature, numeric: frozenset[str]) -> Floats:
         """The feature's values, (cutoffs, groups), NaN where it is null."""
         return finished(feature, self.at, [self[need] for need in needs(feature, numeric)])
-
-
-@lru_cache(maxsize=64)
-def weights(half_life: Duration, ages: int) -> tuple[int, ...]:
-    """The weight of each age from 0 to `ages` - 1 days, in units of ``10 ** -DECAY_DECIMALS``; nothing once it rounds to nothing.
-
-    >>> weights(Duration.parse("7d"), 8)[::7]
-    (1000000000000000, 500000000000000)
-    """
-    with localcontext() as context:
-        context.prec = 60
-        unit = Decimal(10) ** DECAY_DECIMALS
-        found = []
-        for age in range(ages):
-            weight = int((unit * Decimal(2) ** (Decimal(-age) / half_life.days)).to_integral_value(ROUND_HALF_EVEN))
-            if not weight:
-                break
-            found.append(weight)
-    return (*found, *[0] * (ages - len(found)))
 
 
 # Arrow becomes NumPy -----------------------------------------------------------------------------------------------------------------

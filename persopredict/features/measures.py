@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from persopredict import conditions
-from persopredict.features.spec import Feature
+from persopredict.features.spec import DECAY_DECIMALS, Feature
 from persopredict.times import Duration
 
 Window = Duration | None
@@ -35,7 +37,7 @@ class Measure:
     kind: str
     column: str | None = None
     where: str | None = None
-    word: int = 0
+    word: int = field(default=0, repr=False)
 
 
 #: kind: what it is. A column's values are in millionths, times in microseconds.
@@ -368,9 +370,29 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
+@lru_cache(maxsize=64)
+def weights(half_life: Duration, ages: int) -> tuple[int, ...]:
+    """The weight of each age from 0 to `ages` - 1 days, in units of ``10 ** -DECAY_DECIMALS``; nothing once it rounds to nothing.
+
+    >>> weights(Duration.parse("7d"), 8)[::7]
+    (1000000000000000, 500000000000000)
+    """
+    with localcontext() as context:
+        context.prec = 60
+        unit = Decimal(10) ** DECAY_DECIMALS
+        found = []
+        for age in range(ages):
+            weight = int((unit * Decimal(2) ** (Decimal(-age) / half_life.days)).to_integral_value(ROUND_HALF_EVEN))
+            if not weight:
+                break
+            found.append(weight)
+    return (*found, *[0] * (ages - len(found)))
+
+
 # Spreads from exact moments -----------------------------------------------------------------------------------------------------------
 
 _LOW = 0xFFFFFFFF
+_FEW = 32
 
 
 def spread(number: Integers, total: Integers, squares: Squares) -> Floats:
@@ -382,8 +404,10 @@ def spread(number: Integers, total: Integers, squares: Squares) -> Floats:
     some = np.maximum(number, 1)
     mean = total // some
     rest = total - mean * some
-    if total.dtype == object:
+    if total.dtype == object or total.size <= _FEW:
+        # For one customer's few windows Python's integers are quicker than two dozen calls of NumPy.
         low, middle, high = (limb.astype(object) for limb in squares)
+        mean, rest, total = mean.astype(object), rest.astype(object), total.astype(object)
         whole = low + middle * 2**32 + high * 2**64
         about = np.asarray(whole - mean * (total + rest), np.float64)
     else:

@@ -14,8 +14,7 @@ import numpy as np
 
 from persopredict.features.columns import Columns, Mask
 from persopredict.features.masks import compile_condition
-from persopredict.features.measured import weights
-from persopredict.features.measures import KINDS, LEAST, MILLION, MOST, Asked, At, Decayed, Floats, Integers, Measure, Need, Part
+from persopredict.features.measures import KINDS, LEAST, MILLION, MOST, Asked, At, Decayed, Floats, Integers, Measure, Need, Part, weights
 from persopredict.features.spec import DECAY_DECIMALS
 from persopredict.times import Duration
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Moment = str | datetime
+#: What the engine gets of the memory that a log may take.
+_ENGINE_SHARE = 0.6
 
 
 class EventLog:
@@ -149,11 +151,12 @@ class EventLog:
         return whole
 
     def limited(self, *, memory: str | None = None, threads: int | None = None) -> EventLog:
-        """A log whose engine takes no more than so much memory, spilling to disk beyond it, and so many threads; this one stays as it is.
+        """A log that takes about so much memory, spilling to disk beyond it, and so many threads; this one stays as it is.
 
         Parameters
         ----------
-        memory : like ``"4GB"``; default four fifths of the machine's. What is being folded takes some hundred megabytes besides.
+        memory : like ``"4GB"``; default four fifths of the machine's. Three fifths are the engine's, which overshoots a little; the rest is
+            for what is being folded.
         threads : default all cores.
 
         Raises `SpecificationError` if one of them can't be read.
@@ -164,14 +167,16 @@ class EventLog:
         EventLog(1 events of 1 customers, 2024-01-01 to 2024-01-01, UTC)
         """
         problems = []
-        if memory is not None and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", memory):
+        amount = None if memory is None else re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)", str(memory))
+        if memory is not None and (amount is None or not float(amount[1])):
             problems.append(Problem("memory_limit", f"{memory!r} is no amount of memory", remedy="write it like '4GB'"))
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             problems.append(Problem("threads", f"{threads!r} is no number of threads", remedy="give 1 or more"))
         if problems:
             raise SpecificationError("the limits are wrong", problems)
         whole = self._like(self._sources, self._lookups)
-        whole._memory_limit, whole._threads = memory or self._memory_limit, threads or self._threads
+        share = self._memory_limit if amount is None else f"{_ENGINE_SHARE * float(amount[1]):.3f}{amount[2]}"
+        whole._memory_limit, whole._threads = share, threads or self._threads
         return whole
 
     @classmethod

@@ -87,8 +87,8 @@ def snapshots(
     cutoffs: Sequence[Moment] | None = None,
     features: Sequence[Feature] | None = None,
     targets: Sequence[Target] | None = None,
-    *,
     spine: Any = None,
+    *,
     until: Moment | None = None,
 ) -> Snapshots:
     """Snapshots of `events` at `cutoffs`, or at the rows of a spine.

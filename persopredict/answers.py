@@ -135,8 +135,8 @@ class Part:
             tables = {half: np.array(weights(half, ages)) for half in half_lives}
             columns = {weight_column(half, number): tables[half][row] for half in half_lives for number, row in enumerate(age)}
         columns[WEIGHED] = weighed
-        self.survey.events.engine.load(self.queries.weights, pa.table(columns))
-        return [self.queries.weights]
+        self.survey.events.engine.load(self.queries.stored(self.queries.weights), pa.table(columns))
+        return [self.queries.stored(self.queries.weights)]
 
     def load_rows(self, customers: Integers, cutoffs: Integers) -> tuple[OwnEdges, dict[int, tuple[Integers, Integers, Any]]]:
         """The table of a batch's rows; the rows' edges, and the spans of their labels."""
@@ -154,7 +154,7 @@ class Part:
         for number, (starts, ends, matured) in spans.items():
             for name, side in zip(outcomes.bounds(number), (starts, ends), strict=True):
                 columns[name] = pa.array(side, mask=~matured)
-        survey.events.engine.load(ROWS, pa.table(columns))
+        survey.events.engine.load(self.queries.stored(ROWS), pa.table(columns))
         return edges, spans
 
     # Answers ------------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
+from itertools import count, zip_longest
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from persopredict.engines.expressions import col, select
 from persopredict.features.edges import SharedEdges
 from persopredict.features.measured import Measured
 from persopredict.features.measures import At, Floats, Integers
-from persopredict.features.plan import CellQueries, codes_table
+from persopredict.features.plan import ROWS, CellQueries, codes_table
 from persopredict.intake import CUSTOMERS
 from persopredict.sources import CUSTOMER
 from persopredict.survey import Survey
@@ -29,6 +29,7 @@ _CHUNK = 32
 _BYTES, _FEWEST, _MOST = 256_000_000, 256, 65_536
 #: Ranges that are asked for ahead of the fold: with fewer, one of the two waits for the other.
 _AHEAD = 2
+_RUNS = count()
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ class Measuring:
         survey = self.survey
         if survey.own:
             width = len({window for window in survey.asked.windows if window is not None}) + len(survey.edges_of_blocks) + 1
-            return [Part(survey, CellQueries(survey.asked, survey.log, width), 0)]
+            return [Part(survey, CellQueries(survey.asked, survey.log, width, suffix=survey.suffix), 0)]
         found = []
         for first in range(0, len(survey.cutoffs), _CHUNK):
             cutoffs = survey.cutoffs[first : first + _CHUNK].tolist()
             edges = SharedEdges.of(cutoffs, survey.asked.windows, survey.clock, survey.edges_of_blocks, since=survey.events.span_us[0])
-            found.append(Part(survey, CellQueries(survey.asked, survey.log, edges, weights=f"weights_{first}"), first))
+            queries = CellQueries(survey.asked, survey.log, edges, weights=f"weights_{first}", suffix=survey.suffix)
+            found.append(Part(survey, queries, first))
         return found
 
     # Batches ------------------------------------------------------------------------------------------------------------------------
@@ -80,11 +82,11 @@ class Measuring:
         """
         engine = self.survey.events.engine
         self.survey.events.prepare()
-        if self.survey.spine is not None:
-            self.survey.spine.load(engine)
+        self.survey.suffix = f"_{next(_RUNS)}"
         made = [*self._load_codes(), *(name for part in self._parts for name in part.load_weights())]
-        ranges = list(self._own_ranges() if self.survey.own else self._shared_ranges())
+        made += [part.queries.stored(ROWS) for part in self._parts if self.survey.own]
         try:
+            ranges = list(self._own_ranges() if self.survey.own else self._shared_ranges())
             with ThreadPoolExecutor(1) as pool:
                 waiting: deque[Future[list[Answers]]] = deque(pool.submit(self._ask, here) for here in ranges[:_AHEAD])
                 for here, following in zip_longest(ranges, ranges[_AHEAD:]):
@@ -102,8 +104,8 @@ class Measuring:
         """The tables that number the values of columns that have few."""
         for name, values in self.survey.codes.items():
             entries = pa.table({"its entry": pa.array(values, pa.string()), "its code": pa.array(range(len(values)), pa.int16())})
-            self.survey.events.engine.load(codes_table(name), entries)
-        return [codes_table(name) for name in self.survey.codes]
+            self.survey.events.engine.load(self._parts[0].queries.stored(codes_table(name)), entries)
+        return [self._parts[0].queries.stored(codes_table(name)) for name in self.survey.codes]
 
     def _ask(self, here: Range) -> list[Answers]:
         return [part.ask(here) for part in self._parts]

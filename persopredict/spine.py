@@ -55,13 +55,13 @@ class Spine:
         sides = {name: func(name.upper(), col("event_us")) for name in ("min", "max")}
         self.span: Integers = np.array(self._rows.engine.rows(Step("span", select(sides, self._rows.table)))[0], np.int64)
 
-    def load(self, engine: Engine) -> None:
-        """Make the rows the table `spine` of the log's engine."""
-        columns = {"customer_id": col("customer_id"), "cutoff_us": col("event_us")}
-        engine.load(SPINE, self._rows.engine.arrow(Step(SPINE, select(columns, self._rows.table))))
-
     def rows(self, engine: Engine) -> tuple[pa.Array, Integers, Integers]:
-        """Ids, customer numbers (-1 for customers that the log does not know) and cutoffs, in order of ids and cutoffs."""
+        """Ids, customer numbers (-1 for customers that the log does not know) and cutoffs, in order of ids and cutoffs.
+
+        `engine` is the log's: the rows are its table `spine` for as long as they are being numbered.
+        """
+        given = {"customer_id": col("customer_id"), "cutoff_us": col("event_us")}
+        engine.load(SPINE, self._rows.engine.arrow(Step(SPINE, select(given, self._rows.table))))
         columns: dict[str, exp.Expression] = {
             "customer_id": col("customer_id", SPINE),
             "number": func("COALESCE", cast_to(col(CUSTOMER, CUSTOMERS), "BIGINT"), lit(-1)),
@@ -70,6 +70,7 @@ class Spine:
         same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", SPINE))
         query = select(columns, table(SPINE)).join(table(CUSTOMERS), on=same, join_type="left")
         found = engine.arrow(Step("spine_rows", query.order_by(col("customer_id", SPINE), col("cutoff_us", SPINE))))
+        engine.drop(SPINE)
         return found.column(0).combine_chunks(), integers(found.column(1)), integers(found.column(2))
 
     @property

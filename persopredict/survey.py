@@ -60,6 +60,8 @@ class Survey:
         self.events, self.spine = events, spine
         self.cutoffs = np.array([microseconds(cutoff) for cutoff in cutoffs], np.int64)
         self.labels = labels or Labels()
+        #: Of the names of tables that are made for one run over the log; none where the plan is only shown.
+        self.suffix = ""
         self.log = Log(events.late, frozenset(events.numeric), events.lookups)
         self.asked = Asked.of(wanted, {name: len(values) for name, values in self._few(wanted).items()})
         # Facts that depend on the cutoff differ from cutoff to cutoff for one and the same event: then every cutoff has its own cells.

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from random import Random
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persopredict import Churn, Conversion, Feature
+from persopredict import Churn, Conversion, Feature, measuring
 from persopredict.errors import PersopredictError
 from persopredict.snapshots import snapshots
 from persopredict.times import zone
@@ -227,3 +228,27 @@ def test_a_spine_that_can_not_be_meant_is_refused(cutoffs, spine, word):
     log = History([BLANK | {"at": T - DAY}], "UTC").log
     with pytest.raises(PersopredictError, match=word):
         snapshots(log, cutoffs, [Feature("count", fallback=0)], spine=None if spine is None else pd.DataFrame(spine)).to_arrow()
+
+
+def test_two_plans_over_one_log_may_be_read_in_turns(monkeypatch):
+    """Each run has tables of its own: neither reads, replaces nor drops the other's."""
+    monkeypatch.setattr(measuring, "_MOST", 1)
+    monkeypatch.setattr(measuring, "_FEWEST", 1)
+    rows = [BLANK | {"customer_id": f"c{n}", "at": T - n * DAY, "value": Decimal(n)} for n in range(1, 9)]
+    history = History(rows, "UTC", observed=(T - 90 * DAY, T))
+    features = [Feature("decayed_sum", "value", half_life="3d", fallback=0), Feature("distinct", "event", fallback=0)]
+    log = history.log
+    plans = [
+        snapshots(log, [T], features),
+        snapshots(log, [T - 5 * DAY], features),
+        *(
+            snapshots(log, None, features, spine=pd.DataFrame({"customer_id": [f"c{n}" for n in range(9)], "cutoff": T - d * DAY}))
+            for d in (0, 4)
+        ),
+    ]
+    alone = [plan.to_arrow().to_pylist() for plan in plans]
+    together = [[], [], [], []]
+    for batches in zip_longest(*(plan.batches() for plan in plans)):
+        for rows_, batch in zip(together, batches, strict=True):
+            rows_ += [] if batch is None else batch.to_pylist()
+    assert together == alone

@@ -15,14 +15,7 @@ from persopredict.features.fold import BLOCK, Reach
 from persopredict.features.measures import Integers
 from persopredict.times import Duration, WallClock
 
-_DAY = 86_400_000_000
 Windows = Collection[Duration | None]
-
-
-def block_starts(clock: WallClock, first_us: int, last_us: int) -> Integers:
-    """The local midnights at which blocks of days start, from the one that holds `first_us` to the one that holds `last_us`."""
-    first, last = (int(clock.day(np.array([moment]))[0]) // BLOCK for moment in (first_us, last_us))
-    return clock.instants(np.arange(first, last + 1, dtype=np.int64) * BLOCK * _DAY)
 
 
 def _base_days(clock: WallClock, edges: Integers) -> Integers:

@@ -87,10 +87,15 @@ class CellQueries:
     log : what is known of the log.
     edges : of the shared cutoffs; for rows with edges of their own, how many each has (the table `rows` holds them).
     weights : the table of weights.
+    suffix : of the names of tables that are made for one run.
     """
 
-    def __init__(self, asked: Asked, log: Log, edges: SharedEdges | int, *, weights: str = WEIGHTS) -> None:
-        self.asked, self.log, self.edges, self.weights = asked, log, edges, weights
+    def __init__(self, asked: Asked, log: Log, edges: SharedEdges | int, *, weights: str = WEIGHTS, suffix: str = "") -> None:
+        self.asked, self.log, self.edges, self.weights, self._suffix = asked, log, edges, weights, suffix
+
+    def stored(self, name: str) -> str:
+        """The name under which the engine holds a table of this run: two runs over one log must not read one another's."""
+        return f"{name}{self._suffix}"
 
     @property
     def shared(self) -> SharedEdges | None:
@@ -143,7 +148,7 @@ class CellQueries:
         query = select(chosen, EVENTS)
         if self.shared is None:
             same = exp.EQ(this=col(CUSTOMER, ROWS), expression=col(CUSTOMER, EVENTS))
-            query = query.join(table(ROWS), on=same, copy=False)
+            query = query.join(table(self.stored(ROWS), ROWS), on=same, copy=False)
         for lookup in dict.fromkeys(facts[name] for name in columns if name in facts):
             found = lookup.matches(EVENTS)
             if lookup.versioned:
@@ -179,7 +184,7 @@ class CellQueries:
         query = select(placed, self.events(read, seen=True).subquery("inside"))
         for name in coded:
             same = exp.EQ(this=col("its entry", codes_table(name)), expression=col(name, "inside"))
-            query = query.join(table(codes_table(name)), on=same, join_type="left", copy=False)
+            query = query.join(table(self.stored(codes_table(name)), codes_table(name)), on=same, join_type="left", copy=False)
         return query.subquery("grouped")
 
     @property
@@ -271,7 +276,8 @@ class CellQueries:
                     inside = both([self._before(cutoff), self._from(col(CELL), cutoff, window), self._flag(part.where)])
                     values[f"w{order}_{cutoff}_{place}"] = where(func("SUM", value.copy()), inside)
         weighed = exp.EQ(this=col(WEIGHED, "grouped"), expression=col(WEIGHED, self.weights))
-        query = select({GROUP: col(GROUP, "grouped"), **values}, self.grouped()).join(table(self.weights), on=weighed, copy=False)
+        query = select({GROUP: col(GROUP, "grouped"), **values}, self.grouped())
+        query = query.join(table(self.stored(self.weights), self.weights), on=weighed, copy=False)
         return Step("decayed", query.group_by(col(GROUP, "grouped"), copy=False))
 
     def _before(self, cutoff: int) -> exp.Expression | None:

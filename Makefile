@@ -7,10 +7,10 @@ unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick quality soak bench clean
+.PHONY: help demo test check quick quality soak bench bench-affinity clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit("persopredict needs Python 3.11 or later, found " + sys.version.split()[0] + "; make PYTHON=python3.11 …") if sys.version_info < (3, 11) else None'
@@ -50,6 +50,9 @@ quality: $(VENV)/.dev ## how good the predictions are, from honest folds on real
 bench: $(VENV)/.dev ## features against the floor, hand-written rivals and featuretools; 50 million events; the nightly job's time
 	@$(BIN)/python benchmarks/features.py
 	@$(BIN)/python benchmarks/speed.py
+
+bench-affinity: $(VENV)/.dev ## affinity against simple rules, planted tastes and the clock
+	@$(BIN)/python benchmarks/affinity.py
 
 soak: $(VENV)/.dev ## kill -9 at many moments of the job
 	@$(BIN)/python benchmarks/soak.py

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from persopredict.job import Job
     from persopredict.lookups import Lookup
     from persopredict.predictor import Predictor
+    from persopredict.ranking_evaluation import RankingEvaluation
     from persopredict.snapshots import rolling_cutoffs, snapshots
     from persopredict.sources import constant as lit
-    from persopredict.targets import Cancellation, Churn, Conversion
+    from persopredict.targets import Affinity, Cancellation, Churn, Conversion
     from persopredict.validation import ForwardSplit
     from persopredict.warehouse import Warehouse
 
 _HOME = {
+    "Affinity": "targets",
     "Cancellation": "targets",
     "Churn": "targets",
     "Conversion": "targets",
@@ -40,6 +42,7 @@ _HOME = {
     "PersopredictError": "errors",
     "Predictor": "predictor",
     "Problem": "errors",
+    "RankingEvaluation": "ranking_evaluation",
     "Warehouse": "warehouse",
     "attributes": "attributes",
     "default_features": "features.builders",
@@ -49,6 +52,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Affinity",
     "Cancellation",
     "Churn",
     "Conversion",
@@ -61,6 +65,7 @@ __all__ = [
     "PersopredictError",
     "Predictor",
     "Problem",
+    "RankingEvaluation",
     "Warehouse",
     "attributes",
     "default_features",

@@ -99,11 +99,11 @@ def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
 
 SCHEMA = arrow_schema(COLUMNS)
 _COMPUTED = (
-    *("target", "percentile", "band", "status"),
+    *("target", "band", "status"),
     *("as_of", "valid_until", "scored_at", "model_version", "run_id"),
 )
 _GIVEN = tuple(name for name in COLUMNS if name not in _COMPUTED)
-_MEASURES = ("expected_value", "lower", "upper", "factors", "affinity_index", "rank")
+_MEASURES = ("expected_value", "lower", "upper", "factors", "affinity_index", "rank", "percentile")
 _NUMBERS = ("expected_value", "lower", "upper", "affinity_index")
 
 # code: (what is wrong with the rows counted, what to do)
@@ -121,6 +121,7 @@ _ROW_PROBLEMS = {
     "infinite_value": ("an infinite value in " + ", ".join(_NUMBERS), "use null where it is unknown"),
     "reversed_interval": ("lower is above upper", "swap them"),
     "null_category": ("no category, while other scores have one", "give every score its category"),
+    "bad_percentile": ("percentile is not between 1 and 100, or not there for all that are scored", "give all of them, or none"),
     "bad_rank": ("rank is below 1, or twice the same for a customer", "rank 1, 2, 3 … within a customer"),
     "bad_status": ("status and not_scored_reason contradict each other", "make them with pp.attributes"),
 }
@@ -180,7 +181,8 @@ def attributes(
         a value target ``expected_value`` instead). Optional: ``category, expected_value, currency, lower, upper,
         factors`` (JSON text or dicts), ``affinity_index, rank, is_new, reasons`` (lists of dicts with feature, label,
         value, value_text, direction, contribution), ``model_kind``, and ``not_scored_reason``: one of
-        `NOT_SCORED_REASONS` on every row without a score, null on the others.
+        `NOT_SCORED_REASONS` on every row without a score, null on the others; and ``percentile`` (1 to 100), where the
+        frame holds only some of those that were scored.
     target : str or target
         The target, or its name: a to z, 0 to 9 and _, at most 49.
     as_of : str, date or datetime
@@ -200,7 +202,7 @@ def attributes(
     Returns
     -------
     pandas.DataFrame
-        The columns of `COLUMNS`, rows in the order given. ``percentile`` is ceil(100 · midrank / n) among the frame's
+        The columns of `COLUMNS`, rows in the order given. ``percentile``, unless given, is ceil(100 · midrank / n) among the frame's
         scored rows (of the same category, if there are categories): 100 = most likely, ties share one value. ``rank``
         within a customer, most likely first, is computed where categories come without it.
 
@@ -233,7 +235,8 @@ def attributes(
     rows["reasons"] = rows["reasons"].where(scored)
     if has_categories and rows["rank"].isna().all():
         rows["rank"] = _ranks(rows["customer_id"], rows["category"], score)
-    rows["percentile"] = percentiles(score, rows["category"] if has_categories else None)
+    if rows["percentile"].isna().all():
+        rows["percentile"] = percentiles(score, rows["category"] if has_categories else None)
     rows["band"] = _bands(rows["percentile"], bands)
     rows["status"] = np.where(scored, SCORED, NOT_SCORED)
     rows["as_of"], rows["valid_until"] = moment, lasting.after(moment, zone(timezone))
@@ -391,6 +394,8 @@ def _row_problems(rows: pd.DataFrame, score: pd.Series[float]) -> list[Problem]:
     probability, unscored = rows["probability"], reason.notna()
     filled = rows[list(_MEASURES)].notna().any(axis=1)
     infinite = rows[list(_NUMBERS)].isin([np.inf, -np.inf]).any(axis=1)
+    percentile = rows["percentile"]
+    unfit = (percentile < 1) | (percentile > 100) | (percentile.isna() & ~unscored & bool(percentile.notna().any()))
     same_rank = rows.duplicated(["customer_id", "rank"]) & rank.notna()
     return _counted(
         {
@@ -403,6 +408,7 @@ def _row_problems(rows: pd.DataFrame, score: pd.Series[float]) -> list[Problem]:
             "infinite_value": (infinite, ids),
             "reversed_interval": (rows["lower"] > rows["upper"], ids),
             "null_category": (category.isna() & ~unscored & bool(category.notna().any()), ids),
+            "bad_percentile": (unfit.fillna(False), percentile),
             "bad_rank": (same_rank | (rank < 1).fillna(False), ids),
         }
     )

@@ -60,18 +60,17 @@ def paired_log_loss(
         raise SpecificationError(f"{len(bootstrap.rows)} customer ids for {rows} rows; give one per row")
     if not rows:
         return Paired(float("nan"), NO_INTERVAL, 0, 0)
-    sums = bootstrap.sums([np.ones(rows), differences])
-    drawn = np.concatenate([weights @ sums for _, weights in bootstrap.weights()])
     difference = float(differences.mean())
-    return Paired(difference, bootstrap.interval(difference, drawn[:, 1] / drawn[:, 0]), rows, bootstrap.customers)
+    return Paired(difference, bootstrap.interval(difference, bootstrap.means([differences])[:, 0]), rows, bootstrap.customers)
 
 
-def decide(difference: float, interval: Interval, same_recipe: bool) -> tuple[bool, str]:
+def decide(difference: float, interval: Interval, same_recipe: bool, measure: str = "log-loss") -> tuple[bool, str]:
     """Whether a challenger replaces the champion, and the reason (law 5).
 
     `difference` and `interval`: log-loss of the challenger minus the champion's, from `paired_log_loss` on matured
     cutoffs that neither was trained on; nan where there were none. `same_recipe`: the challenger is the champion's
-    recipe on newer data.
+    recipe on newer data. `measure`: what differs, the lower the better, as the reason calls it; "missed NDCG@10" for
+    lists.
 
     The same recipe is promoted unless the whole interval is worse: newer data is an advantage that a short test can't
     show. A new recipe is promoted only if the whole interval is better: it has to prove itself.
@@ -80,6 +79,8 @@ def decide(difference: float, interval: Interval, same_recipe: bool) -> tuple[bo
     (True, 'new recipe, log-loss lower by 0.0040 (95% interval 0.0010 to 0.0060): the whole interval is better')
     >>> decide(0.001, (-0.001, 0.003), same_recipe=True)[0], decide(0.001, (-0.001, 0.003), same_recipe=False)[0]
     (True, False)
+    >>> decide(0.001, (-0.001, 0.003), same_recipe=True, measure="missed NDCG@10")[1]
+    'same recipe, missed NDCG@10 higher by 0.0010 (95% interval -0.0010 to 0.0030): the interval holds no difference'
     """
     recipe = "same recipe" if same_recipe else "new recipe"
     lower, upper = interval
@@ -87,9 +88,9 @@ def decide(difference: float, interval: Interval, same_recipe: bool) -> tuple[bo
         consequence = "" if same_recipe else ": it has to prove itself first"
         return same_recipe, f"{recipe}, nothing to compare on yet{consequence}"
     if difference <= 0:
-        found = f"log-loss lower by {-difference:z.4f} (95% interval {-upper:z.4f} to {-lower:z.4f})"
+        found = f"{measure} lower by {-difference:z.4f} (95% interval {-upper:z.4f} to {-lower:z.4f})"
     else:
-        found = f"log-loss higher by {difference:z.4f} (95% interval {lower:z.4f} to {upper:z.4f})"
+        found = f"{measure} higher by {difference:z.4f} (95% interval {lower:z.4f} to {upper:z.4f})"
     if upper < 0:
         verdict = "the whole interval is better"
     elif lower > 0:
@@ -154,6 +155,13 @@ class Bootstrap:
     def sums(self, columns: Sequence[Floats]) -> Floats:
         """Sums of columns of shape (n,) by sampled customer, shape (customers, columns): what resampled means need."""
         return np.stack([np.bincount(self.codes, column[self.rows], self.sampled) for column in columns], axis=1)
+
+    def means(self, columns: Sequence[Floats]) -> Floats:
+        """Means of columns of shape (n,) under each draw of `weights`, shape (1 + resamples, columns)."""
+        sums = self.sums([np.ones(len(self.rows)), *columns])
+        drawn = np.concatenate([weights @ sums for _, weights in self.weights()])
+        means: Floats = drawn[:, 1:] / drawn[:, :1]
+        return means
 
     def interval(self, estimate: float, draws: Floats) -> Interval:
         """The middle 95% around the estimate from all rows, of draws in the order of `weights`.

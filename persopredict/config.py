@@ -19,7 +19,7 @@ from persopredict import sections
 from persopredict.errors import ConfigurationError, Problem, SpecificationError, did_you_mean
 from persopredict.mapping import safe
 from persopredict.sources import constant
-from persopredict.targets import Target, target_from_dict
+from persopredict.targets import KINDS_OF_AFFINITY, Affinity, Target, target_from_dict
 from persopredict.times import Duration, instant
 from persopredict.toml_reader import S, Table, TomlReader, as_table, document, shown
 
@@ -33,6 +33,7 @@ _TARGETS: Mapping[str, type[sections.Target]] = {
     "conversion": sections.Conversion,
     "churn": sections.Churn,
     "cancellation": sections.Cancellation,
+    "affinity": sections.Affinity,
 }
 _NOT_YET = {
     "sinks": "read the table customer_attributes or customer_attributes.parquet",
@@ -122,14 +123,15 @@ class Config:
         """One predictor for each target."""
         from persopredict.predictor import Predictor
 
-        return [Predictor(target, estimator=self._estimator(name)) for name, target in self.targets.items()]
+        return [Predictor(target, estimator=self._estimator(target)) for target in self.targets.values()]
 
-    def _estimator(self, target: str) -> Any:
+    def _estimator(self, target: Target) -> Any:
         """Our learner with the file's parameters over ours; None, for ours as it is, if the file gives none."""
-        from persopredict.learner import default_estimator
+        from persopredict.learner import DEFAULTS, PAIR_DEFAULTS, default_estimator
 
-        parameters = self.lightgbm.get(target)
-        return default_estimator(0, **parameters) if parameters else None
+        parameters = self.lightgbm.get(target.name)
+        ours = PAIR_DEFAULTS if isinstance(target, Affinity) else DEFAULTS
+        return default_estimator(0, ours, **parameters) if parameters else None
 
     def build(self, progress: Callable[[str], None] | None = None) -> Job:
         """The job that the file describes; `progress` is told each step as it begins."""
@@ -194,7 +196,7 @@ class _Sections(TomlReader):
         warehouse = self.warehouse(document)
         events = self.events(document)
         lookups = self.lookups(document, events)
-        targets, lightgbm = self.targets(document)
+        targets, lightgbm = self.targets(document, self.levels(document, events))
         if not (project and source and tracking and job and warehouse) or self.problems:
             return None
         return Config(self.file.resolve(), project, source, tracking, job, warehouse, events, lookups, targets, lightgbm)
@@ -287,13 +289,22 @@ class _Sections(TomlReader):
                 sound.append(lookup_of(section.model_copy(update={"name": key}), ""))
             except SpecificationError as error:
                 problems += [replace(problem, source=key) for problem in error.problems]
-        if len(events) < len(document.get("events", ())):
-            # What can't be read may be the source that has the key.
+        levels = self.levels(document, events)
+        if levels is None:
             return problems
-        levels = ["category", *(safe(level) for source in events for level in source.columns.category or ())]
         return problems + join_problems(sound, levels, [name for source in events for name in source.columns.dimensions])
 
-    def targets(self, document: Table) -> tuple[dict[str, Target], dict[str, Table]]:
+    def levels(self, document: Table, events: Sequence[Source]) -> list[str] | None:
+        """Names of the category levels that a log of these sources has at most, as the common model spells them; None where a source
+        can't be read, for it may be the one that has them.
+        """
+        raw = document.get("events")
+        if not events or not isinstance(raw, list) or len(events) < len(raw):
+            return None
+        given = (source.columns.category or () for source in events)
+        return ["category", *(safe(level) for levels in given if len(levels) > 1 for level in levels)]
+
+    def targets(self, document: Table, levels: Sequence[str] | None) -> tuple[dict[str, Target], dict[str, Table]]:
         raw = document.get("targets", {})
         if not isinstance(raw, dict) or not all(isinstance(entry, dict) for entry in raw.values()):
             remedy = "write [targets.churn_purchase_28d]"
@@ -308,6 +319,8 @@ class _Sections(TomlReader):
             key = f"targets.{name}"
             parameters = self.table(sections.LightGBM, entry.get("lightgbm", {}), f"{key}.lightgbm")
             target = self.target(name, entry)
+            if isinstance(target, Affinity) and levels is not None:
+                self.known_category(f"{key}.by", entry["by"], target.by, [*levels, *KINDS_OF_AFFINITY])
             if "name" not in entry and not re.fullmatch(r"[a-z0-9_]{1,48}", name):
                 self.add("bad_value", key, f"{name!r} is not a name for a target", "use a-z, 0-9 and _, at most 48 of them")
             if target is None:
@@ -322,7 +335,7 @@ class _Sections(TomlReader):
     def target(self, name: str, raw: Mapping[str, object]) -> Target | None:
         key, kind = f"targets.{name}", self.expanded(raw.get("type"), f"targets.{name}.type")
         allowed = "allowed: " + ", ".join(repr(known) for known in _TARGETS)
-        if kind in ("affinity", "value"):
+        if kind == "value":
             self.not_available(f"{key}.type", repr(kind), allowed)
         elif "type" not in raw:
             self.add("missing_key", f"{key}.type", "the key is missing", allowed)
@@ -345,6 +358,12 @@ class _Sections(TomlReader):
         for name in raw:
             if name not in known:
                 self.add("unknown_key", f"{key}.{name}", f"there is no key {name!r} here", did_you_mean(name, sorted(known)))
+
+    def known_category(self, key: str, raw: object, by: str, allowed: Sequence[str]) -> None:
+        """An affinity is about something that the mapping of the events can give."""
+        if by not in allowed:
+            remedy = did_you_mean(by, allowed) if by == raw else ""
+            self.add("bad_value", key, f"{shown(raw)} is no level of category", remedy or "allowed: " + ", ".join(map(repr, allowed)))
 
     def built_target(self, key: str, arguments: Table) -> Target | None:
         """What only the target itself can judge, like an event that competes with itself."""

@@ -134,11 +134,9 @@ def evaluate(
         for name, metrics in pooled.predictors().items()
     }
     best = min(last.baselines, key=lambda name: (pooled.baselines[name].log_loss, name))
-    ours, theirs = pooled.model.log_loss, pooled.baselines[best].log_loss
-    drawn, other = draws[MODEL]["log_loss"], draws[best]["log_loss"]
-    difference = Paired(ours - theirs, bootstrap.interval(ours - theirs, drawn - other), pooled.rows, bootstrap.customers)
-    skill = 1 - ours / theirs
-    skill_interval = bootstrap.interval(skill, 1 - drawn / other)
+    skill = 1 - pooled.model.log_loss / pooled.baselines[best].log_loss
+    difference, skills = _compared(y, predictors[MODEL], predictors[best], bootstrap)
+    skill_interval = bootstrap.interval(skill, skills)
     grade, reason = _grade(pooled, best, skill, skill_interval, difference)
     return Evaluation(
         target=target,
@@ -209,6 +207,18 @@ def _draws(y: Floats, predictors: Mapping[str, Floats], bootstrap: Bootstrap) ->
         auc, precision, lift = ranks[place]
         draws[name] = dict(zip(WITH_INTERVALS, (auc, precision, loss, brier, skill, lift), strict=True))
     return draws
+
+
+def _compared(y: Floats, ours: Floats, theirs: Floats, bootstrap: Bootstrap) -> tuple[Paired, Floats]:
+    """The paired log-loss of the model and a baseline, and draws of the skill.
+
+    Differences of rows are averaged: between equal predictors, those of a draw's means would not be exactly 0.
+    """
+    against = log_losses(y, theirs)
+    differences = log_losses(y, ours) - against
+    drawn, other = bootstrap.means([differences, against]).T
+    difference = float(differences.mean())
+    return Paired(difference, bootstrap.interval(difference, drawn), len(y), bootstrap.customers), -drawn / other
 
 
 def _squares(y: Floats, p: Floats) -> Floats:

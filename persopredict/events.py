@@ -115,7 +115,7 @@ class EventLog:
         self._lookups: tuple[Lookup, ...] = ()
         self._memory_limit: str | None = None
         self._threads: int | None = None
-        self._zone = zone(timezone)
+        self.zone = zone(timezone)
         self.timezone = timezone
 
     def join(self, *lookups: Lookup) -> EventLog:
@@ -146,7 +146,7 @@ class EventLog:
         whole = type(self).__new__(type(self))
         names = different(source.name for source in sources)
         whole._sources = tuple(replace(source, name=name) for source, name in zip(sources, names, strict=True))
-        whole._lookups, whole._zone, whole.timezone = tuple(facts), self._zone, self.timezone
+        whole._lookups, whole.zone, whole.timezone = tuple(facts), self.zone, self.timezone
         whole._memory_limit, whole._threads = self._memory_limit, self._threads
         return whole
 
@@ -325,8 +325,14 @@ class EventLog:
         first, last = self._span_of_log()
         if first is None or last is None:
             raise DataError("the log can't be used", assess(self._facts_of(intakes), 0).problems)
-        self.engine.view(Step("events", intake.with_calendar(kept, self._zone, first, last)))
+        self.engine.view(Step("events", intake.with_calendar(kept, self.zone, first, last)))
         return "events"
+
+    @property
+    def owners(self) -> str:
+        """The name of the table of customers, with their ids and numbers."""
+        assert self.table
+        return intake.CUSTOMERS
 
     def _span_of_log(self) -> tuple[int | None, int | None]:
         sides = {"first": func("MIN", col("event_us")), "last": func("MAX", col("event_us"))}
@@ -439,7 +445,7 @@ class EventLog:
 
     def check(self, targets: Sequence[Target] = (), as_of: Moment | None = None) -> UsabilityReport:
         """The data-usability report: every problem at once, for what `targets` need and for scoring at `as_of`."""
-        moment_ = None if as_of is None else instant(as_of, self._zone)
+        moment_ = None if as_of is None else instant(as_of, self.zone)
         intakes, structural = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
         if structural or not any(read.usable for read in intakes):
             return assess(replace(self._facts_of(intakes), structural=structural), 0)

@@ -118,7 +118,7 @@ class Job:
     # How it is done --------------------------------------------------------------------------------------------------------------------
 
     def _moment(self, value: Moment | None) -> datetime:
-        return local_midnight(datetime.now(UTC), self.events._zone) if value is None else instant(value, self.events._zone)
+        return local_midnight(datetime.now(UTC), self.events.zone) if value is None else instant(value, self.events.zone)
 
     def _work(self, as_of: datetime, *, train: str, score: bool) -> JobResult:
         with self._alone():
@@ -174,7 +174,7 @@ class Job:
             for problem in stale_sources(self.events.source_facts, as_of, limit)
         ]
         if stale:
-            local = as_of.astimezone(self.events._zone)
+            local = as_of.astimezone(self.events.zone)
             raise NotReadyError(f"nothing was published for {local:%Y-%m-%d}: events are older than {self.max_staleness}", stale)
 
     def _target(self, predictor: Predictor, registry: Registry, as_of: datetime, *, train: str, score: bool) -> Outcome:
@@ -226,7 +226,7 @@ class Job:
             for version in (champion, challenger)
             if version is not None and version.recipe == predictor.recipe and version.trained_until is not None
         ]
-        return not trained or self.retrain_every.after(max(trained), self.events._zone) <= as_of
+        return not trained or self.retrain_every.after(max(trained), self.events.zone) <= as_of
 
     def _train(
         self, predictor: Predictor, registry: Registry, champion: ModelVersion | None, until: datetime, notes: list[str]
@@ -272,7 +272,7 @@ class Job:
         if version is not None and (earlier := _read(registry, champion.name, version)).trained_until_ <= as_of:
             notes.append(f"scored by version {version}, which served at that time; the champion is version {champion.version}")
             return version, earlier
-        moments = [moment.astimezone(self.events._zone) for moment in (as_of, served.trained_until_)]
+        moments = [moment.astimezone(self.events.zone) for moment in (as_of, served.trained_until_)]
         text = f"{moments[0]:%Y-%m-%d} lies before {moments[1]:%Y-%m-%d}, until when the champion was trained"
         problem = Problem("in_sample", text, remedy="score a later time, or train an earlier model in a store of its own")
         raise InSampleError(f"{champion.name} can't be scored", [problem])

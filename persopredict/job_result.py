@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, time
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from persopredict.errors import PersopredictError, Problem
-from persopredict.metrics import Metrics
-from persopredict.results import Evaluation
+from persopredict.ranking_results import RankingEvaluation
+from persopredict.results import Evaluation, local
 from persopredict.sources import UNUSABLE
-from persopredict.times import zone
 from persopredict.usability import UsabilityReport
 
 if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["published", "trained", "skipped", "failed"]
-
-#: Heading, name in `Metrics`, decimals.
-_SHOWN = (
-    ("AUC", "auc", 3),
-    ("avg.prec.", "average_precision", 3),
-    ("log-loss", "log_loss", 4),
-    ("Brier", "brier", 4),
-    ("ECE", "ece", 3),
-    ("lift 10%", "lift_top_decile", 2),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +44,7 @@ class Outcome:
     code: str = ""
     reason: str = ""
     problems: tuple[Problem, ...] = ()
-    evaluation: Evaluation | None = None
+    evaluation: Evaluation | RankingEvaluation | None = None
     model_version: str = ""
     trained_until: datetime | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -88,13 +77,13 @@ class Outcome:
         """The grade and its reason, the model beside its baselines, then counts and notes; dates in `timezone`."""
         if self.state in ("skipped", "failed"):
             return f"{self.target}: {self.state} ({self.code})\n  {self.reason}"
-        lines = [f"{self.target}: {self.state}", *(() if self.evaluation is None else _shown(self.evaluation, timezone))]
+        lines = [f"{self.target}: {self.state}", *(() if self.evaluation is None else self.evaluation.digest(timezone))]
         if self.evaluation is not None:
             lines[0] += f", grade {self.grade}"
         if self.counts:
             lines.append("customers: " + ", ".join(f"{count:,} {status}" for status, count in self.counts.items()))
         if self.trained_until is not None:
-            lines.append(f"model: version {self.model_version}, trained until {_local(self.trained_until, timezone)}")
+            lines.append(f"model: version {self.model_version}, trained until {local(self.trained_until, timezone)}")
         return "\n  ".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -131,7 +120,7 @@ class JobResult:
         """Everything a person wants to read after a run."""
         size = f"{self.report.usable:,} events of {self.report.customers:,} customers"
         head = [
-            f"As of {_local(self.as_of, self.timezone)} ({self.timezone}): {size}.",
+            f"As of {local(self.as_of, self.timezone)} ({self.timezone}): {size}.",
             *_quarantined(self.report),
             " ".join(self._summary()),
         ]
@@ -155,32 +144,3 @@ def _quarantined(report: UsabilityReport) -> list[str]:
         return []
     text = ", ".join(f"{count:,} {code}" for code, count in reasons.items())
     return [f"{sum(reasons.values()):,} of {report.rows:,} rows could not be used and are in the table quarantine: {text}."]
-
-
-def _shown(evaluation: Evaluation, timezone: str) -> Iterator[str]:
-    """The reason of the grade, then the pooled metrics of the model and its baselines, best first."""
-    pooled, cutoffs = evaluation.pooled, [fold.cutoff for fold in evaluation.folds if fold.cutoff is not None]
-    yield evaluation.grade_reason
-    when = (
-        f" at {len(cutoffs)} cutoff{'s' if len(cutoffs) > 1 else ''}, {_local(cutoffs[0], timezone)} to {_local(cutoffs[-1], timezone)}"
-        if cutoffs
-        else ""
-    )
-    yield f"tested on {pooled.rows:,} snapshots of customers{when}: {pooled.positives:,} ({pooled.rate:.1%}) with the outcome"
-    yield f"{'':<10}" + "".join(f"{heading:>11}" for heading, _, _ in _SHOWN)
-    baselines = sorted(pooled.baselines.items(), key=lambda entry: (entry[1].log_loss, entry[0]))
-    for name, metrics in (("model", pooled.model), *baselines):
-        yield f"{name:<10}" + "".join(f"{_metric(metrics, key, decimals):>11}" for _, key, decimals in _SHOWN)
-    if len(evaluation.folds) > 1:
-        yield "model's AUC by cutoff: " + ", ".join(_metric(fold.model, "auc", 3) for fold in evaluation.folds)
-
-
-def _metric(metrics: Metrics, name: str, decimals: int) -> str:
-    value = getattr(metrics, name)
-    return f"{value:.{decimals}f}" if value == value else "–"
-
-
-def _local(moment: datetime, timezone: str) -> str:
-    """The date as the zone writes it, with the time unless it is midnight."""
-    local = moment.astimezone(zone(timezone))
-    return f"{local:%Y-%m-%d}" if local.time() == time() else f"{local:%Y-%m-%d %H:%M}"

@@ -30,6 +30,16 @@ DEFAULTS: dict[str, Any] = {
     "subsample_freq": 1,
     "reg_lambda": 10.0,
 }
+#: The same for pairs of customers and categories: they are many more, and what they have in common is finer.
+PAIR_DEFAULTS: dict[str, Any] = {
+    "n_estimators": 200,
+    "learning_rate": 0.08,
+    "num_leaves": 31,
+    "min_child_samples": 200,
+    "colsample_bytree": 0.6,
+    "reg_lambda": 10.0,
+    "max_bin": 127,
+}
 #: Values (rows times features) from which on LightGBM gets OpenMP's number of threads; below, one.
 _WORTH_THREADS = 20_000_000
 
@@ -39,7 +49,7 @@ class Scorer(Protocol):
 
     kind: str
 
-    def logits(self, X: Floats) -> Floats:
+    def logits(self, X: NDArray[np.floating]) -> Floats:
         """Raw scores in log-odds, shape (rows,)."""
 
 
@@ -74,7 +84,7 @@ class BoosterScorer:
         """The features that it reads, in order."""
         return list(self.booster.feature_name())
 
-    def logits(self, X: Floats) -> Floats:
+    def logits(self, X: NDArray[np.floating]) -> Floats:
         """Raw scores in log-odds, shape (rows,)."""
         return np.asarray(self.booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.zeros(0)
 
@@ -86,7 +96,7 @@ class EstimatorScorer:
         self.estimator = estimator
         self.kind = type(estimator).__name__
 
-    def logits(self, X: Floats) -> Floats:
+    def logits(self, X: NDArray[np.floating]) -> Floats:
         """The log-odds of `predict_proba`, kept finite."""
         from persopredict.calibration import logit
 
@@ -95,12 +105,12 @@ class EstimatorScorer:
         return logit(np.clip(np.asarray(self.estimator.predict_proba(X), dtype=np.float64)[:, 1], 1e-9, 1 - 1e-9))
 
 
-def default_estimator(random_state: int, **changes: Any) -> Any:
+def default_estimator(random_state: int, defaults: Mapping[str, Any] = DEFAULTS, **changes: Any) -> Any:
     """LightGBM with our defaults."""
     import lightgbm as lgb
 
     return lgb.LGBMClassifier(
-        **{**DEFAULTS, **changes}, random_state=random_state, deterministic=True, force_row_wise=True, verbose=-1, importance_type="gain"
+        **{**defaults, **changes}, random_state=random_state, deterministic=True, force_row_wise=True, verbose=-1, importance_type="gain"
     )
 
 
@@ -117,7 +127,14 @@ def estimator_problems(estimator: Any) -> list[Problem]:
     return []
 
 
-def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str], random_state: int = 0) -> Scorer:
+def fit(
+    estimator: Any,
+    X: NDArray[np.floating],
+    y: NDArray[np.int8],
+    names: Sequence[str],
+    random_state: int = 0,
+    weight: NDArray[np.floating] | None = None,
+) -> Scorer:
     """Fit a clone of `estimator`, with what its owner left open settled so that the same data gives the same model.
 
     Parameters
@@ -126,6 +143,7 @@ def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str], ra
     X : features, shape (rows, features), nan where null.
     y : labels 0 and 1, both present, shape (rows,).
     names : of the features.
+    weight : how many rows each row stands for, shape (rows,); default one.
 
     LightGBM promises the same trees for any number of threads if it is `deterministic`; it is made so unless its owner decided otherwise.
 
@@ -140,11 +158,12 @@ def fit(estimator: Any, X: Floats, y: NDArray[np.int8], names: Sequence[str], ra
     fresh.set_params(**{key: random_state for key, value in given.items() if value is None and key.rpartition("__")[2] == "random_state"})
     import lightgbm as lgb
 
+    weighed: dict[str, Any] = {} if weight is None or (weight == 1).all() else {"sample_weight": weight}
     try:
         if isinstance(fresh, lgb.LGBMClassifier):
             fresh.set_params(**_settled(given, X.size))
-            return BoosterScorer(fresh.fit(X, y, feature_name=list(names)).booster_)
-        return EstimatorScorer(fresh.fit(X, y))
+            return BoosterScorer(fresh.fit(X, y, feature_name=list(names), **weighed).booster_)
+        return EstimatorScorer(fresh.fit(X, y, **weighed))
     except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
         text = f"{type(estimator).__name__} refused {len(y):,} snapshots of {len(names)} features"
         nulls = np.isnan(X).any()

@@ -19,7 +19,6 @@ from persopredict.features.edges import SharedEdges
 from persopredict.features.measured import Measured
 from persopredict.features.measures import At, Floats, Integers
 from persopredict.features.plan import ROWS, CellQueries, codes_table
-from persopredict.intake import CUSTOMERS
 from persopredict.sources import CUSTOMER
 from persopredict.survey import Survey
 
@@ -81,7 +80,7 @@ class Measuring:
         While one range is folded the engine, in a thread of its own, answers for the next ones.
         """
         engine = self.survey.events.engine
-        self.survey.events.prepare()
+        assert self.survey.events.table
         self.survey.suffix = f"_{next(_RUNS)}"
         made = [*self._load_codes(), *(name for part in self._parts for name in part.load_weights())]
         made += [part.queries.stored(ROWS) for part in self._parts if self.survey.own]
@@ -119,7 +118,7 @@ class Measuring:
 
     def _ids(self) -> pa.Array:
         """The ids of all customers, in order."""
-        query = select({"customer_id": col("customer_id")}, CUSTOMERS).order_by(col(CUSTOMER))
+        query = select({"customer_id": col("customer_id")}, self.survey.events.owners).order_by(col(CUSTOMER))
         return self.survey.events.engine.arrow(Step("ids", query)).column(0).combine_chunks()
 
     def _shared_ranges(self) -> Iterator[Range]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from persopredict import learner
-from persopredict.baselines import BestRule
+from persopredict.affinity.task import PairTask
 from persopredict.calibration import KINDS, Calibrator, Kind
+from persopredict.comparison import Paired
+from persopredict.customer_task import CustomerTask
 from persopredict.errors import (
     InSampleError,
     NotFittedError,
@@ -28,16 +30,18 @@ from persopredict.errors import (
     TooLittleDataError,
     did_you_mean,
 )
-from persopredict.evaluation import Evaluation, FoldPredictions, evaluate
+from persopredict.evaluation import Evaluation
 from persopredict.events import EventLog, Moment
-from persopredict.explain import contributions, explained
-from persopredict.features.builders import default_features, windows_within
+from persopredict.explain import contributions
 from persopredict.features.spec import Feature
-from persopredict.learner import BoosterScorer
+from persopredict.forward import embargo, observed_end
+from persopredict.learner import BoosterScorer, Scorer
+from persopredict.model import Model, Recipe, Task
+from persopredict.ranking_results import RankingEvaluation
 from persopredict.snapshots import rolling_cutoffs, snapshots
-from persopredict.targets import Target, target_from_dict
+from persopredict.targets import Affinity, Target, target_from_dict
 from persopredict.times import Duration, instant, local_midnight
-from persopredict.training import Labelled, Training, embargo, matrix, matured_cutoffs, observed_end, rule_columns
+from persopredict.training import matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +54,9 @@ class Predictor:
 
     Parameters
     ----------
-    target : `Conversion`, `Churn` or `Cancellation`.
-    features : default `default_features(events)` at the time of `fit`, with the target's events among them.
+    target : `Conversion`, `Churn`, `Cancellation` or `Affinity`.
+    features : default `default_features(events)` at the time of `fit`, with the target's events among them. An affinity has features of its
+        own, of pairs, and takes these, of customers, besides.
     cutoffs : training and test cutoffs; default `rolling_cutoffs` every half horizon (28 days at most), 26 at most.
     estimator : a scikit-learn classifier, cloned; default LightGBM with our settings. Reasons need LightGBM.
     calibration : ``"auto"`` (none, temperature or Platt, by out-of-time log-loss), or one of these.
@@ -110,22 +115,24 @@ class Predictor:
         TooLittleDataError : with code and counts, if nothing can be trained or tested.
         SpecificationError : if features or target don't fit the log.
         """
-        end = local_midnight(events.observed[1], events._zone) if until is None else instant(until, events._zone)
-        cutoffs = matured_cutoffs(events, self.target, self.cutoffs, end)
-        features, dropped = self._features(events, cutoffs[0], end)
-        training = Training(events, self.target, features, self._estimator, self.calibration, self.random_state)
-        rows = training.rows(cutoffs, end)
-        folds, choice = training.calibrated(training.tests(rows))
-        rows = rows.labelled()
-        evaluation = evaluate(folds, target=self.target.name, calibration=choice, seed=self.random_state)
-        baseline, scorer = training.rule(rows), training.fit(rows)
+        end = local_midnight(events.observed[1], events.zone) if until is None else instant(until, events.zone)
+        recipe = Recipe(self.features, self.cutoffs, self._estimator, self.calibration, self.random_state)
+        fitted = self._task.fit(events, recipe, end)
         # A fit that fails leaves what was fitted before as it was.
-        self.timezone_, self.trained_until_, self.cutoffs_ = events.timezone, end, tuple(cutoffs)
-        self.features_, self.dropped_, self.recipe_ = features, dropped, self.recipe
-        self.folds_, self.evaluation_, self.calibrator_ = tuple(folds), evaluation, choice.calibrator
-        self.baseline_, self.scorer_ = baseline, scorer
-        self.rows_, self.positives_ = len(rows.y), rows.positives
+        self.timezone_, self.trained_until_, self.recipe_ = events.timezone, end, self.recipe
+        self.cutoffs_, self.folds_, self.evaluation_ = fitted.cutoffs, fitted.folds, fitted.evaluation
+        self._settle(fitted.model)
         return self
+
+    def _settle(self, model: Model) -> None:
+        self.model_ = model
+        self.features_, self.dropped_ = model.features, model.dropped
+        self.scorer_, self.calibrator_, self.baseline_ = model.scorer, model.calibrator, model.baseline
+        self.rows_, self.positives_ = model.rows, model.positives
+
+    @property
+    def _task(self) -> Task:
+        return PairTask(self.target) if isinstance(self.target, Affinity) else CustomerTask(self.target)
 
     @property
     def recipe(self) -> str:
@@ -136,20 +143,7 @@ class Predictor:
 
     @property
     def _estimator(self) -> Any:
-        return learner.default_estimator(self.random_state) if self.estimator is None else self.estimator
-
-    def _features(self, events: EventLog, first: datetime, until: datetime) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
-        """The features to compute, and those whose window reaches back before the log at the first cutoff."""
-        asked = default_features(events, focus=self.target.event_names, until=until) if self.features is None else list(self.features)
-        history = first - events.observed_for(self.target)[0]
-        kept, dropped = windows_within(asked, Duration(hours=int(history / timedelta(hours=1)) + 1))
-        if not kept:
-            remedy = "shorten the windows, leave them out for all time, or give a longer log"
-            text = f"every feature's window is longer than the history at the first cutoff, {first:%Y-%m-%d}"
-            raise TooLittleDataError(
-                f"{self.target.name} can't be trained", [Problem("no_feature", text, count=len(dropped), remedy=remedy)]
-            )
-        return tuple(kept), tuple(dropped)
+        return self._task.default_estimator(self.random_state) if self.estimator is None else self.estimator
 
     # Predicting ----------------------------------------------------------------------------------------------------------------------
 
@@ -173,38 +167,22 @@ class Predictor:
 
     def attributes(self, events: EventLog, as_of: datetime, *, in_sample: bool = False, model_version: str | None = None) -> pd.DataFrame:
         """What `predict` gives, always as a pandas frame, with the model's version; for jobs."""
-        import pandas as pd
-
         from persopredict.attributes import attributes
 
         self._fitted()
-        plan = snapshots(events, [as_of], self.features_, [self.target])
-        table = plan.to_arrow()
-        X = matrix(table, [feature.name for feature in self.features_])
-        everyone = plan.population()
-        reason = everyone.column(f"reason_{self.target.name}")
-        others, why = everyone.filter(reason.is_valid()).column("customer_id").to_pylist(), reason.drop_null().to_pylist()
-        frame = pd.DataFrame({"customer_id": [*table.column("customer_id").to_pylist(), *others]})
-        frame["probability"] = np.append(self.probability(X), np.full(len(others), np.nan))
-        # Columns of objects: where nobody is scored, or everybody, nulls alone would be taken for numbers.
-        frame["reasons"] = pd.Series([*self._reasons(X), *([None] * len(others))], dtype=object)
-        frame["not_scored_reason"] = pd.Series([*([None] * len(X)), *why], dtype=object)
-        frame = frame.sort_values("customer_id", kind="stable", ignore_index=True)
+        frame = self._task.scores(events, as_of, self.model_)
         frame["model_kind"] = self.scorer_.kind + ("/in_sample" if in_sample else "")
         lasting = embargo(self.target)
         return attributes(frame, self.target.name, as_of, horizon=lasting, timezone=events.timezone, model_version=model_version)
 
-    def probability(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated probabilities of feature rows, shape (rows,); columns in the order of `features_`."""
+    def probability(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Calibrated probabilities of rows of the model's inputs, shape (rows,); columns in the order of `model_.inputs`."""
         self._fitted()
         return self.calibrator_.apply(self.scorer_.logits(X))
 
-    def _reasons(self, X: NDArray[np.float64]) -> list[Any]:
-        if not isinstance(self.scorer_, BoosterScorer):
-            return [[] for _ in range(len(X))]
-        return explained(self.scorer_.booster, X, self.features_)
-
-    def evaluate(self, events: EventLog, cutoffs: Sequence[Moment] | None = None, *, in_sample: bool = False) -> Evaluation:
+    def evaluate(
+        self, events: EventLog, cutoffs: Sequence[Moment] | None = None, *, in_sample: bool = False
+    ) -> Evaluation | RankingEvaluation:
         """The fitted model, as it is, on cutoffs whose labels have matured since (default: every such cutoff from `trained_until_` on).
 
         Raises `InSampleError` for earlier cutoffs unless `in_sample`, `TooLittleDataError` if no label has matured.
@@ -227,25 +205,26 @@ class Predictor:
             problem = Problem("no_matured_labels", text, count=len(moments), remedy="wait for the horizon to pass")
             raise TooLittleDataError(f"{self.target.name} can't be evaluated", [problem])
         seen = any(cutoff < self.trained_until_ for cutoff in moments)
-        return evaluate(folds, target=self.target.name + (" (in sample)" if seen else ""), seed=self.random_state)
+        found: Evaluation | RankingEvaluation = self._task.evaluate(
+            folds, name=self.target.name + (" (in sample)" if seen else ""), seed=self.random_state
+        )
+        return found
 
-    def test(self, events: EventLog, cutoffs: Sequence[datetime]) -> list[FoldPredictions]:
+    def test(self, events: EventLog, cutoffs: Sequence[datetime]) -> list[Any]:
         """Predictions of the fitted model at cutoffs, beside the labels that have matured; the cutoffs without any are left out."""
         self._fitted()
-        if not cutoffs:
-            return []
-        table = snapshots(events, cutoffs, self.features_, [self.target]).to_arrow()
-        rows = Labelled.of(table, [feature.name for feature in self.features_], self.target).labelled()
-        return [self._tested(cutoff, rows.at([cutoff])) for cutoff in rows.cutoffs]
+        return self._task.test(events, cutoffs, self.model_)
 
-    def _tested(self, cutoff: datetime, rows: Labelled) -> FoldPredictions:
-        logits = self.scorer_.logits(rows.X)
-        baselines = {
-            "base_rate": np.full(len(rows.y), self.positives_ / self.rows_),
-            "best_rule": self.baseline_.predict(rows.X[:, rule_columns(self.features_)]),
-        }
-        probability = self.calibrator_.apply(logits)
-        return FoldPredictions(cutoff, rows.customer_id, rows.y, logits, probability, baselines, self.rows_, self.positives_)
+    def compare(self, ours: Sequence[Any], theirs: Sequence[Any]) -> Paired:
+        """Predictions of two models of this target (`folds_`, or what `test` gives) on the same customers, ours minus theirs; below zero,
+        ours are better.
+        """
+        return self._task.compare(ours, theirs)
+
+    @property
+    def measure(self) -> str:
+        """What `compare` compares, in words."""
+        return self._task.measure
 
     def explain(self, events: EventLog, customer_id: str, as_of: Moment | None = None) -> pd.DataFrame:
         """One customer's story: every feature with its value and contribution, strongest first.
@@ -262,7 +241,9 @@ class Predictor:
         import pandas as pd
 
         booster = self.booster_
-        moment = events.observed[1] if as_of is None else instant(as_of, events._zone)
+        if isinstance(self.target, Affinity):
+            raise SpecificationError(f"{self.target.name} is asked for pairs of customers and categories, which explain does not know yet")
+        moment = events.observed[1] if as_of is None else instant(as_of, events.zone)
         plan = snapshots(events, [moment], self.features_, [self.target])
         table = plan.to_arrow()
         chosen = table.filter(pc.equal(table.column("customer_id"), str(customer_id)))
@@ -294,11 +275,11 @@ class Predictor:
         import pandas as pd
 
         gain = self.booster_.feature_importance("gain")
-        return pd.Series(gain, index=[feature.name for feature in self.features_], name="gain").sort_values(ascending=False, kind="stable")
+        return pd.Series(gain, index=list(self.model_.inputs), name="gain").sort_values(ascending=False, kind="stable")
 
     def _moment(self, events: EventLog, as_of: Moment | None, in_sample: bool) -> datetime:
         self._fitted()
-        moment = events.observed[1] if as_of is None else instant(as_of, events._zone)
+        moment = events.observed[1] if as_of is None else instant(as_of, events.zone)
         if moment < self.trained_until_ and not in_sample:
             raise InSampleError(
                 f"{moment:%Y-%m-%d} lies before {self.trained_until_:%Y-%m-%d}, until when {self.target.name} was trained: "
@@ -320,6 +301,7 @@ class Predictor:
         return {
             "target": self.target.to_dict(),
             "features": [feature.to_dict() for feature in self.features_],
+            "columns": list(self.model_.inputs),
             "dropped": [feature.to_dict() for feature in self.dropped_],
             "cutoffs": [cutoff.isoformat() for cutoff in self.cutoffs_],
             "trained_until": self.trained_until_.isoformat(),
@@ -370,27 +352,28 @@ class Predictor:
         calibrator = read("calibrator.json", lambda text: Calibrator.from_dict(json.loads(text)))
         scorer = read("model.txt", BoosterScorer.from_text)
         found = read("specs.json", lambda text: cls._from_specs(json.loads(text)))
-        if scorer and found and scorer.names != [feature.name for feature in found.features_]:
+        if scorer and found and scorer.names != list(found[1]):
             remedy = "take all three files from one place"
             problems.append(Problem("other_model", "model.txt and specs.json are of different models", remedy=remedy))
         if problems:
             raise SpecificationError(f"the predictor in {path} can't be read", problems)
-        found.calibrator_, found.scorer_ = calibrator, scorer
-        whole: Predictor = found
+        predictor, _, make = found
+        predictor._settle(make(scorer, calibrator))
+        whole: Predictor = predictor
         return whole
 
     @classmethod
-    def _from_specs(cls, specs: Mapping[str, Any]) -> Predictor:
-        """All but trees and calibrator."""
+    def _from_specs(cls, specs: Mapping[str, Any]) -> tuple[Predictor, tuple[str, ...], Callable[[Scorer, Calibrator], Model]]:
+        """All but trees and calibrator; the model's inputs, and how it is made with these two."""
         found = cls(target_from_dict(specs["target"]), calibration=specs["calibration"], random_state=specs["random_state"])
-        found.features_ = tuple(Feature.from_dict(values) for values in specs["features"])
-        found.dropped_ = tuple(Feature.from_dict(values) for values in specs.get("dropped", ()))
+        features = tuple(Feature.from_dict(values) for values in specs["features"])
+        dropped = tuple(Feature.from_dict(values) for values in specs.get("dropped", ()))
         found.cutoffs_ = tuple(instant(text) for text in specs["cutoffs"])
         found.trained_until_, found.timezone_ = instant(specs["trained_until"]), specs["timezone"]
-        found.rows_, found.positives_ = specs["rows"], specs["positives"]
-        found.recipe_, found.baseline_ = specs["recipe"], BestRule.from_dict(specs["baseline"])
-        found.evaluation_ = Evaluation.from_dict(specs["evaluation"])
-        return found
+        found.recipe_ = specs["recipe"]
+        inputs, baseline, found.evaluation_ = found._task.from_specs(specs)
+        rows, positives = specs["rows"], specs["positives"]
+        return found, inputs, lambda scorer, calibrator: Model(features, dropped, inputs, scorer, calibrator, baseline, rows, positives)
 
     def __repr__(self) -> str:
         """Name, and the grade once fitted."""

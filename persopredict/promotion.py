@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from persopredict.comparison import Paired, decide, paired_log_loss
+from persopredict.comparison import Paired, decide
 from persopredict.events import EventLog
 from persopredict.predictor import Predictor
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the challenger takes over, why, and the paired log-loss (challenger minus champion), None where nothing could be compared."""
+    """Whether the challenger takes over, why, and the paired difference in the target's measure (challenger minus champion), None where
+    nothing could be compared.
+    """
 
     promoted: bool
     reason: str
@@ -34,19 +34,8 @@ def judge(champion: Predictor | None, challenger: Predictor, events: EventLog) -
     if challenger.trained_until_ < champion.trained_until_:
         known = [f"{predictor.trained_until_:%Y-%m-%d}" for predictor in (challenger, champion)]
         return Verdict(False, f"trained until {known[0]}, it knows less than the champion, trained until {known[1]}")
+    folds = [fold for fold in challenger.folds_ if fold.cutoff >= champion.trained_until_]
+    paired = challenger.compare(folds, champion.test(events, [fold.cutoff for fold in folds]))
     same = champion.recipe_ == challenger.recipe_
-    folds = {fold.cutoff: fold for fold in challenger.folds_ if fold.cutoff >= champion.trained_until_}
-    ys, ours, theirs, ids = [], [], [], []
-    for served in champion.test(events, sorted(folds)):
-        fold = folds[served.cutoff]
-        _, here, there = np.intersect1d(fold.customer_id.astype(str), served.customer_id.astype(str), return_indices=True)
-        ys.append(fold.y[here])
-        ours.append(fold.probability[here])
-        theirs.append(served.probability[there])
-        ids.append(fold.customer_id[here])
-    if not ys:
-        promoted, reason = decide(float("nan"), (float("nan"), float("nan")), same)
-        return Verdict(promoted, reason)
-    paired = paired_log_loss(np.concatenate(ys), np.concatenate(ours), np.concatenate(theirs), np.concatenate(ids))
-    promoted, reason = decide(paired.difference, paired.interval, same)
-    return Verdict(promoted, reason, paired)
+    promoted, reason = decide(paired.difference, paired.interval, same, measure=challenger.measure)
+    return Verdict(promoted, reason, paired if paired.rows else None)

@@ -14,9 +14,9 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from persopredict.evaluation import Evaluation
     from persopredict.predictor import Predictor
+    from persopredict.ranking_results import RankedResult, RankingEvaluation
+    from persopredict.results import Result
 
 Alias = Literal["champion", "challenger"]
 
@@ -242,7 +244,7 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _log(self, run_id: str, params: Mapping[str, str], evaluation: Evaluation) -> None:
+    def _log(self, run_id: str, params: Mapping[str, str], evaluation: Evaluation | RankingEvaluation) -> None:
         from mlflow.entities import Param
 
         # MLflow takes 100 parameters and 1000 metrics at once.
@@ -278,7 +280,7 @@ class Registry:
         return self._client.finalize_logged_model(model.model_id, "READY")
 
 
-def _facts(specs: Mapping[str, Any], evaluation: Evaluation, fingerprint: str) -> dict[str, str]:
+def _facts(specs: Mapping[str, Any], evaluation: Evaluation | RankingEvaluation, fingerprint: str) -> dict[str, str]:
     """What is known of a version without opening it."""
     return {
         "fingerprint": fingerprint,
@@ -299,25 +301,23 @@ def _params(booster: lgb.Booster, specs: Mapping[str, Any], calibrator: Mapping[
         **{f"versions.{key}": value for key, value in specs["versions"].items()},
         **{key: specs[key] for key in ("recipe", "trained_until", "timezone", "random_state", "rows", "positives", "cutoffs")},
         "trees": booster.num_trees(),
-        "features": len(specs["features"]),
+        "features": len(scoring_model.columns(specs)),
     }
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
     return {key: text for key, text in texts.items() if text not in ("null", "")}
 
 
-def _metrics(evaluation: Evaluation) -> Iterator[Metric]:
+def _metrics(evaluation: Evaluation | RankingEvaluation) -> Iterator[Metric]:
     """The pooled metrics under their own names, those of each cutoff under ``by_cutoff/`` in steps, at their time."""
     from mlflow.entities import Metric
 
     now = int(datetime.now(UTC).timestamp() * 1000)
     for name, value in evaluation.summary().items():
         yield Metric(name, value, now, 0)
-    for step, fold in enumerate(evaluation.folds):
-        values = {"rows": fold.rows, "positives": fold.positives, "rate": fold.rate, **asdict(fold.model)}
-        for baseline, metrics in fold.baselines.items():
-            values |= {f"{baseline}_{name}": value for name, value in asdict(metrics).items()}
+    folds: Sequence[Result | RankedResult] = evaluation.folds
+    for step, fold in enumerate(folds):
         at = now if fold.cutoff is None else int(fold.cutoff.timestamp() * 1000)
-        for name, value in values.items():
+        for name, value in fold.flat().items():
             if value == value:  # A metric without a value is nan.
                 yield Metric(f"by_cutoff/{name}", float(value), at, step)
 
@@ -331,7 +331,7 @@ def _signature(specs: Mapping[str, Any]) -> ModelSignature:
     # MLflow's datetime refuses instants with a time zone, which is what snapshots have; the model itself reads any.
     given = text | {"cutoff": ColSpec(AnyType(), "cutoff")}  # type: ignore[no-untyped-call]
     answered = text | {"cutoff": ColSpec(DataType.datetime, "cutoff")}
-    features = [ColSpec(DataType.double, feature["name"]) for feature in specs["features"]]
+    features = [ColSpec(DataType.double, name) for name in scoring_model.columns(specs)]
     numbers = [ColSpec(DataType.double, name) for name in ("score", "probability")]
     return ModelSignature(
         inputs=Schema([*(given[key] for key in keys), *features]),

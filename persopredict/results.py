@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from persopredict.calibration import Choice
 from persopredict.comparison import Interval, Paired
 from persopredict.metrics import NAMES, Metrics
+from persopredict.times import zone
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Grade = Literal["A", "B", "C"]
 MODEL = "model"
+
+#: What a digest shows: heading, name in `Metrics`, decimals.
+_DIGEST = (
+    ("AUC", "auc", 3),
+    ("avg.prec.", "average_precision", 3),
+    ("log-loss", "log_loss", 4),
+    ("Brier", "brier", 4),
+    ("ECE", "ece", 3),
+    ("lift 10%", "lift_top_decile", 2),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +50,44 @@ class Result:
     baselines: Mapping[str, Metrics]
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """The cutoff as its own time zone writes it: the date alone at midnight; "pooled" without one."""
+        cutoff = self.cutoff
+        if cutoff is None:
+            return "pooled"
+        return f"{cutoff:%Y-%m-%d}" if cutoff.time() == time() else f"{cutoff:%Y-%m-%d %H:%M}{cutoff:%z}"
+
     def predictors(self) -> dict[str, Metrics]:
         """Metrics by name: the model first, then its baselines."""
         return {MODEL: self.model, **self.baselines}
+
+    def flat(self) -> dict[str, float]:
+        """Counts and metrics under flat names, the model's own without prefix; nan where a metric has no value.
+
+        ``rows``, ``positives``, ``rate``, ``auc``, …, ``auc_lower``, ``auc_upper``, …, ``best_rule_auc``, ….
+        """
+        flat: dict[str, float] = {"rows": self.rows, "positives": self.positives, "rate": self.rate}
+        flat |= {name: getattr(self.model, name) for name in NAMES}
+        for name, (lower, upper) in self.intervals.get(MODEL, {}).items():
+            flat |= {f"{name}_lower": lower, f"{name}_upper": upper}
+        for baseline, metrics in self.baselines.items():
+            flat |= {f"{baseline}_{name}": getattr(metrics, name) for name in NAMES}
+        return flat
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Result:
+        """From what `plain` made of it."""
+        intervals = {name: {metric: interval(pair) for metric, pair in found.items()} for name, found in values["intervals"].items()}
+        counts = {name: int(values[name]) for name in ("rows", "positives", "train_rows", "train_positives")}
+        return cls(
+            cutoff=None if values["cutoff"] is None else datetime.fromisoformat(values["cutoff"]),
+            rate=number(values["rate"]),
+            model=_metrics(values["model"]),
+            baselines={name: _metrics(metrics) for name, metrics in values["baselines"].items()},
+            intervals=intervals,
+            **counts,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +119,8 @@ class Evaluation:
         `auc`, `auc_lower`, `auc_upper`, …, `best_rule_auc`, …, `skill`, `skill_lower`, `skill_upper`, `rows`,
         `positives`, `rate`.
         """
-        flat: dict[str, float] = {
-            "rows": self.pooled.rows,
-            "positives": self.pooled.positives,
-            "rate": self.pooled.rate,
-        }
+        flat = self.pooled.flat()
         flat |= {"skill": self.skill, "skill_lower": self.skill_interval[0], "skill_upper": self.skill_interval[1]}
-        flat |= _flat(self.pooled)
         return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
     def to_frame(self) -> pd.DataFrame:
@@ -92,14 +133,14 @@ class Evaluation:
 
         results = (*self.folds, self.pooled)
         counts = ("rows", "positives", "rate", "train_rows", "train_positives")
-        rows = [{name: getattr(result, name) for name in counts} | _flat(result) for result in results]
-        index = pd.Index([_label(result) for result in results], name="cutoff")
+        rows = [{name: getattr(result, name) for name in counts} | result.flat() for result in results]
+        index = pd.Index([result.label for result in results], name="cutoff")
         return pd.DataFrame(rows, index=index)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe: nan becomes null, times ISO text."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: _plain(value) for name, value in values.items()}
+        return {name: plain(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
@@ -108,14 +149,14 @@ class Evaluation:
         calibration = values["calibration"]
         return cls(
             target=values["target"],
-            folds=tuple(_result(fold) for fold in values["folds"]),
-            pooled=_result(values["pooled"]),
+            folds=tuple(Result.from_dict(fold) for fold in values["folds"]),
+            pooled=Result.from_dict(values["pooled"]),
             best_baseline=values["best_baseline"],
-            skill=_number(values["skill"]),
-            skill_interval=_interval(values["skill_interval"]),
+            skill=number(values["skill"]),
+            skill_interval=interval(values["skill_interval"]),
             difference=Paired(
-                _number(paired["difference"]),
-                _interval(paired["interval"]),
+                number(paired["difference"]),
+                interval(paired["interval"]),
                 int(paired["rows"]),
                 int(paired["customers"]),
             ),
@@ -133,27 +174,32 @@ class Evaluation:
             lines += ["", str(self.calibration)]
         return "\n".join(lines)
 
+    def digest(self, timezone: str = "UTC") -> Iterator[str]:
+        """Lines for whoever reads what a job did: the reason of the grade, then the pooled metrics of the model and its baselines, best
+        first; dates in `timezone`.
+        """
+        pooled = self.pooled
+        yield self.grade_reason
+        when = at_cutoffs([fold.cutoff for fold in self.folds], timezone)
+        yield f"tested on {pooled.rows:,} snapshots of customers{when}: {pooled.positives:,} ({pooled.rate:.1%}) with the outcome"
+        yield f"{'':<10}" + "".join(f"{heading:>11}" for heading, _, _ in _DIGEST)
+        baselines = sorted(pooled.baselines.items(), key=lambda entry: (entry[1].log_loss, entry[0]))
+        for name, metrics in ((MODEL, pooled.model), *baselines):
+            yield f"{name:<10}" + "".join(f"{cell(getattr(metrics, key), decimals):>11}" for _, key, decimals in _DIGEST)
+        if len(self.folds) > 1:
+            yield "model's AUC by cutoff: " + ", ".join(cell(fold.model.auc) for fold in self.folds)
+
     def _repr_html_(self) -> str:
         from html import escape
 
         shown = ("auc", "average_precision", "log_loss", "brier_skill", "ece", "lift_top_decile")
         head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("pooled", *shown))
         body = "".join(
-            f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{_cell(getattr(metrics, key))}</td>" for key in shown) + "</tr>"
+            f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell(getattr(metrics, key))}</td>" for key in shown) + "</tr>"
             for name, metrics in self.pooled.predictors().items()
         )
         title = f"<p><b>{escape(self.target)}: grade {self.grade}</b>. {escape(self.grade_reason)}</p>"
         return f"{title}<table><tr>{head}</tr>{body}</table>"
-
-
-def _flat(result: Result) -> dict[str, float]:
-    """Metrics of all predictors under flat names: the model's own without prefix, followed by its intervals."""
-    flat = {name: getattr(result.model, name) for name in NAMES}
-    for name, (lower, upper) in result.intervals.get(MODEL, {}).items():
-        flat |= {f"{name}_lower": lower, f"{name}_upper": upper}
-    for baseline, metrics in result.baselines.items():
-        flat |= {f"{baseline}_{name}": getattr(metrics, name) for name in NAMES}
-    return flat
 
 
 _HEADER = (
@@ -164,7 +210,7 @@ _HEADER = (
 
 def _lines(result: Result) -> list[str]:
     lines = []
-    counts = (_label(result), f"{result.rows:,}", f"{result.positives:,} ({result.rate:.1%})")
+    counts = (result.label, f"{result.rows:,}", f"{result.positives:,} ({result.rate:.1%})")
     for name, metrics in result.predictors().items():
         chance = f"< {metrics.ece_chance_p95:.3f}"
         lines.append(
@@ -185,27 +231,43 @@ def _lines(result: Result) -> list[str]:
     return lines
 
 
-def _label(result: Result) -> str:
-    """The cutoff as its own time zone writes it: the date alone at midnight."""
-    cutoff = result.cutoff
-    if cutoff is None:
-        return "pooled"
-    return f"{cutoff:%Y-%m-%d}" if cutoff.time() == time() else f"{cutoff:%Y-%m-%d %H:%M}{cutoff:%z}"
+def cell(value: float, decimals: int = 3) -> str:
+    """A metric as a table shows it.
+
+    >>> cell(0.25), cell(float("nan"))
+    ('0.250', '–')
+    """
+    return f"{value:.{decimals}f}" if math.isfinite(value) else "–"
 
 
-def _cell(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
+def local(moment: datetime, timezone: str) -> str:
+    """The date as the zone writes it, with the time unless it is midnight."""
+    there = moment.astimezone(zone(timezone))
+    return f"{there:%Y-%m-%d}" if there.time() == time() else f"{there:%Y-%m-%d %H:%M}"
 
 
-def _plain(value: object) -> object:
+def at_cutoffs(cutoffs: Sequence[datetime | None], timezone: str) -> str:
+    """How many cutoffs a test had, and the first and last of them; "" without any.
+
+    >>> at_cutoffs([datetime.fromisoformat("2017-10-08T05:00Z"), datetime.fromisoformat("2017-11-05T06:00Z")], "America/Mexico_City")
+    ' at 2 cutoffs, 2017-10-08 to 2017-11-05'
+    """
+    moments = [local(cutoff, timezone) for cutoff in cutoffs if cutoff is not None]
+    if len(moments) < 2:
+        return f" at 1 cutoff, {moments[0]}" if moments else ""
+    return f" at {len(moments)} cutoffs, {moments[0]} to {moments[-1]}"
+
+
+def plain(value: object) -> object:
+    """A result, or any part of one, JSON-safe: nan becomes null, times ISO text."""
     if isinstance(value, Choice):
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, float):
@@ -213,28 +275,15 @@ def _plain(value: object) -> object:
     return value
 
 
-def _result(values: Mapping[str, Any]) -> Result:
-    baselines = {name: _metrics(metrics) for name, metrics in values["baselines"].items()}
-    intervals = {name: {metric: _interval(pair) for metric, pair in found.items()} for name, found in values["intervals"].items()}
-    cutoff = None if values["cutoff"] is None else datetime.fromisoformat(values["cutoff"])
-    counts = {name: int(values[name]) for name in ("rows", "positives", "train_rows", "train_positives")}
-    return Result(
-        cutoff=cutoff,
-        rate=_number(values["rate"]),
-        model=_metrics(values["model"]),
-        baselines=baselines,
-        intervals=intervals,
-        **counts,
-    )
-
-
-def _metrics(values: Mapping[str, Any]) -> Metrics:
-    return Metrics(**{name: _number(values[name]) for name in NAMES})
-
-
-def _number(value: float | None) -> float:
+def number(value: float | None) -> float:
+    """The inverse of `plain` for a metric."""
     return float("nan") if value is None else float(value)
 
 
-def _interval(values: Sequence[float | None]) -> Interval:
-    return _number(values[0]), _number(values[1])
+def interval(values: Sequence[float | None]) -> Interval:
+    """The inverse of `plain` for an interval."""
+    return number(values[0]), number(values[1])
+
+
+def _metrics(values: Mapping[str, Any]) -> Metrics:
+    return Metrics(**{name: number(values[name]) for name in NAMES})

@@ -33,7 +33,7 @@ class Scorer:
     calibrator
         ``kind``, ``slope`` and ``intercept`` (`calibrator.json`).
     specs
-        of `specs.json` only ``features`` (their names, in the model's order) and ``target`` are read.
+        of `specs.json` only ``target`` and the names of the model's inputs (see `columns`) are read.
 
     Raises `ValueError` if the files don't belong together, or the calibration is of a kind that this file doesn't know.
 
@@ -45,7 +45,7 @@ class Scorer:
         import lightgbm as lgb
 
         self.booster = lgb.Booster(model_str=model)
-        self.features = tuple(str(feature["name"]) for feature in specs["features"])
+        self.features = columns(specs)
         self.keys = keys(specs["target"])
         trained_on = tuple(self.booster.feature_name())
         if trained_on != self.features:
@@ -90,6 +90,15 @@ class Scorer:
 def keys(target: Mapping[str, Any]) -> tuple[str, ...]:
     """What identifies a snapshot of this target: a category too where the target is predicted per category."""
     return ("customer_id", "cutoff", "category") if target.get("by") else ("customer_id", "cutoff")
+
+
+def columns(specs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the model's inputs, in its order: ``columns`` of the specs; models of before have ``features`` alone.
+
+    >>> columns({"columns": ["recency", "share"]}), columns({"features": [{"name": "recency"}]})
+    (('recency', 'share'), ('recency',))
+    """
+    return tuple(map(str, specs["columns"])) if "columns" in specs else tuple(str(feature["name"]) for feature in specs["features"])
 
 
 def _matrix(snapshots: pd.DataFrame, features: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -19,6 +19,7 @@ from persopredict import conditions
 from persopredict.errors import SpecificationError, did_you_mean
 from persopredict.features.spec import CALENDAR
 from persopredict.sources import MODEL, Constant
+from persopredict.targets import KINDS_OF_AFFINITY
 from persopredict.times import Duration, instant, zone
 
 Moment = str | date | datetime
@@ -238,6 +239,14 @@ class Cancellation(Target):
 
     start: Names | None = Field(None, description=_EVENT)
     competing: Names | None = Field(None, description=_EVENT)
+
+
+class Affinity(Target):
+    """`[targets.<name>]` with ``type = "affinity"``."""
+
+    by: Text = Field(description=f"a level of category, or {', '.join(map(repr, KINDS_OF_AFFINITY[:-1]))} or {KINDS_OF_AFFINITY[-1]!r}")
+    top: Annotated[int, Field(ge=1)] = Field(10, description="a whole number, 1 or more")
+    top_new: Natural = Field(3, description="a whole number, 0 or more")
 
 
 class LightGBM(Section):

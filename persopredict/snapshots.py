@@ -70,12 +70,12 @@ def rolling_cutoffs(
     if not step:
         raise SpecificationError("every must be longer than nothing")
     start, end = events.observed
-    last = local_midnight(end, events._zone) if until is None else instant(until, events._zone)
-    earliest = start if since is None else instant(since, events._zone)
-    latest = Duration.parse(gap).before(Duration.parse(horizon).before(last, events._zone), events._zone)
+    last = local_midnight(end, events.zone) if until is None else instant(until, events.zone)
+    earliest = start if since is None else instant(since, events.zone)
+    latest = Duration.parse(gap).before(Duration.parse(horizon).before(last, events.zone), events.zone)
     found: list[datetime] = []
     for number in range(_MOST_CUTOFFS + 1):
-        cutoff = Duration(days=step.days * number, hours=step.hours * number).before(latest, events._zone)
+        cutoff = Duration(days=step.days * number, hours=step.hours * number).before(latest, events.zone)
         if cutoff <= earliest or (limit is not None and len(found) == limit):
             return found[::-1]
         found.append(cutoff)
@@ -116,7 +116,7 @@ def snapshots(
     """
     from persopredict.features.builders import default_features
 
-    moments = tuple(sorted({instant(cutoff, events._zone) for cutoff in cutoffs or ()}))
+    moments = tuple(sorted({instant(cutoff, events.zone) for cutoff in cutoffs or ()}))
     asked = tuple(targets or ())
     problems = []
     if spine is not None and moments:
@@ -129,7 +129,7 @@ def snapshots(
     problems = [*check_features(chosen, events.columns, events.numeric), *_target_problems(asked, events), *problems]
     if problems:
         raise SpecificationError("the snapshots can't be planned", problems)
-    return Snapshots(events, moments, chosen, asked, None if until is None else instant(until, events._zone), rows)
+    return Snapshots(events, moments, chosen, asked, None if until is None else instant(until, events.zone), rows)
 
 
 def _target_problems(targets: Sequence[Target], events: EventLog) -> list[Problem]:

@@ -107,6 +107,7 @@ def starter_toml(
         columns="\n".join(_column_lines(mapped, unused)),
         slug=slug,
         outcome=_quoted(outcome),
+        affinity=_AFFINITY.format(slug=slug, outcome=_quoted(outcome)) if "category" in mapped else "",
         known=f"  # in the file: {', '.join(map(_quoted, event_names[:8]))}" if event_names else "",
     )
 
@@ -161,6 +162,14 @@ def inspect(path: str) -> tuple[dict[str, str], dict[str, str], list[str]]:
     return types, mapping, [str(name) for (name,) in engine.rows(Step("event_names", query.limit(20)))]
 
 
+_AFFINITY = """\
+# [targets.affinity_{slug}_28d]
+# type = "affinity"  # such an event of each category within the horizon: what a customer is drawn to
+# event = {outcome}
+# horizon = "28d"
+# by = "category"  # or item_id, channel, hour, weekday
+
+"""
 _TEMPLATE = """\
 # What persopredict reads, predicts and writes. Relative paths start at the folder of this file.
 # Secrets stay outside: url = "${{NAME}}" is taken from the environment.
@@ -179,7 +188,7 @@ path = {path}  # Parquet or CSV, a glob too; or table = "..." or query = "..." o
 [events.columns]
 {columns}
 
-# One [targets.<name>] for each thing to predict. Types: churn, conversion, cancellation.
+# One [targets.<name>] for each thing to predict. Types: churn, conversion, cancellation, affinity.
 [targets.churn_{slug}_28d]
 type = "churn"  # no such event within the horizon
 event = {outcome}{known}
@@ -191,7 +200,7 @@ active_within = "91d"  # only customers with such an event in the last 91 days
 # event = {outcome}
 # horizon = "7d"
 
-[tracking]
+{affinity}[tracking]
 uri = "sqlite:///mlflow.db"  # MLflow: every model, with its metrics
 
 [job]

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from sqlglot import exp
 
 from persopredict import outcomes
-from persopredict.engines.base import Step
+from persopredict.engines.base import Engine, Step
 from persopredict.engines.expressions import col, floor_to, microseconds, table
-from persopredict.events import EventLog
 from persopredict.features.fold import BLOCK
 from persopredict.features.measures import MILLION, WORD, Asked, Distinct, Integers, Need
 from persopredict.features.plan import Log
+from persopredict.lookups import JoinedLookup
 from persopredict.spine import Spine
 from persopredict.targets import Target
 from persopredict.times import WallClock
@@ -36,6 +37,45 @@ class Labels:
     until: datetime | None = None
 
 
+class Surveyed(Protocol):
+    """What can be surveyed: an `EventLog`, or its events seen from something else than its customers."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that holds the tables."""
+
+    @property
+    def table(self) -> str:
+        """The name of the table of events, in order of their owners' numbers; made on first use."""
+
+    @property
+    def owners(self) -> str:
+        """The name of the table of owners (customers, for a log), with their ids and numbers."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of its days."""
+
+    @property
+    def span_us(self) -> tuple[int, int]:
+        """The times of the first and the last event, in microseconds."""
+
+    @property
+    def late(self) -> bool:
+        """Whether some rows became known later than they happened."""
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """The columns that hold numbers."""
+
+    @property
+    def lookups(self) -> tuple[JoinedLookup, ...]:
+        """The lookups whose facts are columns."""
+
+    def observed_for(self, target: Target) -> tuple[datetime, datetime]:
+        """The span observed by every source that the target's label reads."""
+
+
 class Survey:
     """The needs of all customers of a log, at cutoffs that they share or at those of a spine.
 
@@ -50,7 +90,7 @@ class Survey:
 
     def __init__(
         self,
-        events: EventLog,
+        events: Surveyed,
         wanted: Sequence[Need],
         *,
         cutoffs: Sequence[datetime],
@@ -62,7 +102,7 @@ class Survey:
         self.labels = labels or Labels()
         #: Of the names of tables that are made for one run over the log; none where the plan is only shown.
         self.suffix = ""
-        self.log = Log(events.late, frozenset(events.numeric), events.lookups)
+        self.log = Log(events.late, frozenset(events.numeric), events.lookups, events.table)
         self.asked = Asked.of(wanted, {name: len(values) for name, values in self._few(wanted).items()})
         # Facts that depend on the cutoff differ from cutoff to cutoff for one and the same event: then every cutoff has its own cells.
         self.own = spine is not None or self.log.timed((*self._columns, *self.asked.numbers))
@@ -96,7 +136,7 @@ class Survey:
         lengths = [length.approximate for target in self.labels.targets for length in (target.gap, target.horizon)]
         ahead = 2 * int(max((length.total_seconds() for length in lengths), default=0)) * MILLION
         back = int(max((window.approximate.total_seconds() for window in windows), default=0)) * MILLION
-        return WallClock(self.events._zone, min(first, int(cutoffs.min()) - back), max(last, int(cutoffs.max()) + ahead))
+        return WallClock(self.events.zone, min(first, int(cutoffs.min()) - back), max(last, int(cutoffs.max()) + ahead))
 
     @cached_property
     def _blocks(self) -> Integers:

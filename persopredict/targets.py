@@ -19,7 +19,7 @@ Event = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What all targets share. Use `Conversion`, `Churn` or `Cancellation`.
+    """What all targets share. Use `Conversion`, `Churn`, `Cancellation` or `Affinity`.
 
     Parameters
     ----------
@@ -176,6 +176,47 @@ class Cancellation(Target):
         return frozenset((*self.event_names, *self.competing))
 
 
+#: What an affinity may be about besides the levels of `category`.
+KINDS_OF_AFFINITY = ("item_id", "channel", "hour", "weekday")
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity(Target):
+    """Which values of `by` is the customer drawn to: at least one `event` of the value within the horizon?
+
+    Asked for each eligible customer and each value of `by` (a *category*): a level of the log's category, ``item_id``, ``channel``, or a
+    part of the local calendar, ``hour`` or ``weekday``. Eligible: any event within `active_within` before the cutoff. Events without a
+    value of `by` are nobody's category.
+
+    Parameters
+    ----------
+    by : the column whose values are the categories.
+    top : how many categories of each customer are published, the likeliest first; default 10.
+    top_new : how many of those that the customer never took are published besides; default 3.
+
+    >>> Affinity("purchase", "28d", by="department").name
+    'affinity_department_28d'
+    """
+
+    by: str = field(default="", kw_only=True)
+    top: int = field(default=10, kw_only=True)
+    top_new: int = field(default=3, kw_only=True)
+    active_within: Duration | None = field(default=Duration(days=91), kw_only=True)
+    type: ClassVar[str] = "affinity"
+
+    def _settle_more(self, problems: list[Problem]) -> None:
+        if not (isinstance(self.by, str) and self.by.strip()):
+            remedy = f"give by= a level of category, or one of {', '.join(KINDS_OF_AFFINITY)}"
+            problems.append(Problem("target_by", f"by={self.by!r} is not a column", remedy=remedy))
+        for key, least in (("top", 1), ("top_new", 0)):
+            value: Any = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                problems.append(Problem(f"target_{key}", f"{key}={value!r} must be a whole number, at least {least}"))
+
+    def _default_name(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "_", f"{self.type}_{self.by}_{self.horizon}".lower()).strip("_")
+
+
 def _event_names(event: Any) -> Event:
     names = (event,) if isinstance(event, str) else tuple(event) if isinstance(event, Sequence) else ()
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
@@ -183,7 +224,7 @@ def _event_names(event: Any) -> Event:
     return names[0] if len(names) == 1 else names
 
 
-TYPES: Mapping[str, type[Target]] = {kind.type: kind for kind in (Conversion, Churn, Cancellation)}
+TYPES: Mapping[str, type[Target]] = {kind.type: kind for kind in (Conversion, Churn, Cancellation, Affinity)}
 
 
 def target_from_dict(values: Mapping[str, Any]) -> Target:

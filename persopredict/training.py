@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,25 +18,22 @@ from numpy.typing import NDArray
 
 from persopredict import learner
 from persopredict.baselines import BaseRate, BestRule
-from persopredict.calibration import KINDS, Choice, Kind, choose, choose_forward
+from persopredict.calibration import Choice, Kind
 from persopredict.engines.expressions import microseconds, moment
-from persopredict.errors import Problem, TooLittleDataError
+from persopredict.errors import Problem
 from persopredict.evaluation import FoldPredictions
-from persopredict.events import EventLog, Moment
+from persopredict.events import EventLog
 from persopredict.features.spec import Feature
+from persopredict.forward import calibrated, splitter, tested_cutoffs, too_little
 from persopredict.learner import Scorer
-from persopredict.snapshots import rolling_cutoffs, snapshots
+from persopredict.snapshots import snapshots
 from persopredict.targets import Target
-from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import MIN_POSITIVES
 from persopredict.validation import ForwardSplit
 
 Floats = NDArray[np.float64]
 
-FOLDS = 5
 _LEAST_TO_TRAIN = 10
-_MOST_CUTOFFS = 26
-_LONGEST_HISTORY = Duration(days=91)
 _UNLABELLED = -1
 
 
@@ -95,52 +92,6 @@ def matrix(table: pa.Table, names: Sequence[str]) -> Floats:
     return found
 
 
-def embargo(target: Target) -> Duration:
-    """From a cutoff to the end of its label."""
-    return Duration(target.gap.days + target.horizon.days, target.gap.hours + target.horizon.hours)
-
-
-def observed_end(events: EventLog, target: Target, until: datetime | None = None) -> datetime:
-    """Until when labels can be trusted: `until`, or the last midnight (hour, if the target counts hours) observed before it.
-
-    Cutoffs derive from it. Were it the instant of the last event, every boundary would lie at an odd microsecond.
-    """
-    end = events.observed_for(target)[1]
-    if until is not None and end >= until:
-        return until
-    return end.replace(minute=0, second=0, microsecond=0) if embargo(target).hours else local_midnight(end, events._zone)
-
-
-def matured_cutoffs(events: EventLog, target: Target, given: Sequence[Moment] | None, until: datetime) -> list[datetime]:
-    """The training and test cutoffs: those given, or one every half horizon; their labels have ended by `until` and what was observed.
-
-    Raises `TooLittleDataError` (``log_too_short``) if there are not two: one to train on, one to test on.
-    """
-    start, end, needed = events.observed_for(target)[0], observed_end(events, target, until), embargo(target)
-    if given is None:
-        third = (end - start - needed.approximate) / 3
-        cutoffs = rolling_cutoffs(
-            events,
-            # Half horizons taught more than whole ones, though their labels overlap.
-            every=Duration(days=max(1, min(28, target.horizon.approximate.days // 2))),
-            horizon=target.horizon,
-            gap=target.gap,
-            until=end,
-            since=start + min(_LONGEST_HISTORY.approximate, max(third, timedelta(0))),
-            limit=_MOST_CUTOFFS,
-        )
-    else:
-        moments = sorted({instant(cutoff, events._zone) for cutoff in given})
-        cutoffs = [cutoff for cutoff in moments if needed.after(cutoff, events._zone) <= end and cutoff >= start]
-    if len(cutoffs) < 2:
-        text = f"{len(cutoffs)} cutoffs have labels that ended by {end:%Y-%m-%d}, 2 are the least (one to train on, one to test on)"
-        remedy = f"give events of more than twice {needed} before `until`, or shorten the horizon"
-        if given is not None:
-            remedy = f"give cutoffs from {start:%Y-%m-%d} on that lie {needed} and more before {end:%Y-%m-%d}"
-        raise _too_little(target, [Problem("log_too_short", text, count=len(cutoffs), remedy=remedy)])
-    return cutoffs
-
-
 @dataclass(frozen=True, eq=False)
 class OutOfTime:
     """What a model that knew nothing later said at a test cutoff.
@@ -191,7 +142,7 @@ class Training:
     @cached_property
     def splitter(self) -> ForwardSplit:
         """Which cutoffs may teach which test."""
-        return ForwardSplit(FOLDS, embargo=embargo(self.target), timezone=self.events.timezone)
+        return splitter(self.events, self.target)
 
     def rows(self, cutoffs: Sequence[datetime], until: datetime) -> Labelled:
         """Snapshots with labels as they were known at `until`; raises `TooLittleDataError` if they can't teach anything."""
@@ -206,7 +157,7 @@ class Training:
                 text = f"{count} of {total:,} labelled snapshots are {what} the outcome, {MIN_POSITIVES} are the least to validate"
                 problems.append(Problem(code, text, count=count, remedy="lengthen the horizon, or wait for more history"))
         if problems:
-            raise _too_little(self.target, problems)
+            raise too_little(self.target, problems)
         return rows
 
     def fit(self, rows: Labelled) -> Scorer:
@@ -221,22 +172,13 @@ class Training:
     def tests(self, rows: Labelled) -> list[OutOfTime]:
         """For each test cutoff, the raw scores of a model that knew nothing later; raises `TooLittleDataError` if none can be tested."""
         distinct = rows.cutoffs
-        tests = [self._test(cutoff, rows, distinct) for cutoff in self.test_cutoffs(distinct)]
+        tests = [self._test(cutoff, rows, distinct) for cutoff in tested_cutoffs(self.events, self.target, distinct)]
         found = [test for test in tests if test is not None]
         if not found:
             text = f"no test cutoff has {_LEAST_TO_TRAIN} customers with and without the outcome to train on before it"
             remedy = "lengthen the horizon, or wait for more history"
-            raise _too_little(self.target, [Problem("no_test_cutoff", text, count=len(distinct), remedy=remedy)])
+            raise too_little(self.target, [Problem("no_test_cutoff", text, count=len(distinct), remedy=remedy)])
         return found
-
-    def test_cutoffs(self, cutoffs: Sequence[datetime]) -> list[datetime]:
-        """The last test cutoffs, a horizon apart: overlapping labels would count the same events twice and pretend more evidence."""
-        chosen: list[datetime] = []
-        for cutoff in reversed(cutoffs):
-            apart = not chosen or self.target.horizon.before(chosen[-1], self.events._zone) >= cutoff
-            if apart and len(chosen) < FOLDS and self.splitter.trains(cutoff, cutoffs):
-                chosen.append(cutoff)
-        return chosen[::-1]
 
     def _test(self, cutoff: datetime, rows: Labelled, cutoffs: Sequence[datetime]) -> OutOfTime | None:
         earlier, known = self.splitter.trains(cutoff, cutoffs), None
@@ -258,22 +200,12 @@ class Training:
 
     def calibrated(self, tests: Sequence[OutOfTime]) -> tuple[list[FoldPredictions], Choice]:
         """Each test calibrated by what the tests before it had taught at its cutoff; and the calibration of all, which is shipped."""
-        cutoffs = [test.cutoff for test in tests]
 
-        def usable(number: int) -> list[int]:
-            earlier = set(self.splitter.trains(cutoffs[number], cutoffs[:number]))
-            return [place for place in range(number) if cutoffs[place] in earlier]
+        def scores(place: int, at: int | None) -> tuple[Floats, NDArray[np.int8]]:
+            known = None if at is None else tests[at].known
+            return tests[place].scores(None if known is None else known.at([tests[place].cutoff]))
 
-        def known_at(number: int) -> list[tuple[Floats, NDArray[np.int8]]]:
-            known = tests[number].known
-            return [
-                test.scores() if known is None or place not in usable(number) else test.scores(known.at([test.cutoff]))
-                for place, test in enumerate(tests[: number + 1])
-            ]
-
-        kinds: tuple[Kind, ...] = KINDS if self.calibration == "auto" else (self.calibration,)
-        forward = [choose_forward(known_at(number), kinds, usable)[number] for number in range(len(tests))]
-        shipped = choose([test.scores() for test in tests], kinds, usable)
+        forward, shipped = calibrated([test.cutoff for test in tests], scores, self.splitter, self.calibration)
         return [test.predictions(choice) for test, choice in zip(tests, forward, strict=True)], shipped
 
     def _snapshots(self, cutoffs: Sequence[datetime], features: Sequence[Feature], until: datetime) -> pa.Table:
@@ -283,7 +215,3 @@ class Training:
 def rule_columns(features: Sequence[Feature]) -> list[int]:
     """The columns that a rule may read."""
     return [number for number, feature in enumerate(features) if feature.aggregate in ("recency", "count")]
-
-
-def _too_little(target: Target, problems: Sequence[Problem]) -> TooLittleDataError:
-    return TooLittleDataError(f"{target.name} can't be trained", problems)

@@ -60,6 +60,18 @@ def test_rows_keep_the_order_they_came_in():
 # --- percentiles and bands ---
 
 
+def test_a_percentile_that_is_given_counts_those_that_the_frame_left_out():
+    found = attributes(scores(probability=[0.9, 0.2], percentile=[97, 60]), "churn", AS_OF)
+    assert found["percentile"].to_list() == [97, 60]
+    assert found["band"].to_list() == ["high", "medium"]
+
+
+@pytest.mark.parametrize("given", [[0, 50], [101, 50], [None, 50]])
+def test_a_percentile_is_given_for_all_that_are_scored_and_within_1_to_100(given):
+    with pytest.raises(SpecificationError, match="bad_percentile"):
+        attributes(scores(probability=[0.9, 0.2], percentile=given), "churn", AS_OF)
+
+
 def oracle(values):
     """ceil(100 · midrank / n), by counting, in exact fractions."""
     known = [value for value in values if value is not None]
@@ -263,7 +275,7 @@ def test_ids_become_canonical_text(ids, text):
 
 
 def test_missing_and_unknown_columns_are_all_named_with_the_nearest_name():
-    frame = pd.DataFrame({"custmer_id": ["a"], "probabilty": [0.5], "percentile": [3]})
+    frame = pd.DataFrame({"custmer_id": ["a"], "probabilty": [0.5], "band": ["low"]})
     with pytest.raises(SpecificationError) as caught:
         attributes(frame, "churn", AS_OF)
     found = [(problem.code, problem.remedy) for problem in caught.value.problems]

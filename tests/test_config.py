@@ -13,9 +13,10 @@ import pytest
 from persopredict import sections
 from persopredict.config import Config, load
 from persopredict.errors import ConfigurationError, Problem, SpecificationError
+from persopredict.learner import PAIR_DEFAULTS
 from persopredict.sources import Constant
 from persopredict.starter import propose_mapping, starter_toml
-from persopredict.targets import Cancellation, Churn, Conversion
+from persopredict.targets import Affinity, Cancellation, Churn, Conversion
 from persopredict.times import Duration
 
 EVENTS = """
@@ -327,7 +328,6 @@ def test_a_dimension_has_a_name_of_its_own(tmp_path, dimensions):
         ("[serving]\nport = 8000", "serving"),
         ("[source]\nengine = 'spark'", "source.engine"),
         ("[source]\nengine = 'postgres'", "source.engine"),
-        ("[targets.taste]\ntype = 'affinity'\nevent = 'purchase'\nhorizon = '28d'", "targets.taste.type"),
         ("[targets.worth]\ntype = 'value'\nevent = 'purchase'\nhorizon = '365d'", "targets.worth.type"),
     ],
 )
@@ -341,6 +341,97 @@ def test_a_warehouse_other_than_duckdb_is_not_available_yet(tmp_path):
     key, problem = only(tmp_path, SMALLEST.replace("warehouse.duckdb", "postgresql://user:hunter2@db/prod"))
     assert (key, problem.code) == ("warehouse.url", "not_available")
     assert "hunter2" not in str(problem)
+
+
+# Affinity -----------------------------------------------------------------------------------------------------------
+
+TASTE = """
+[targets.taste]
+type = "affinity"
+event = "purchase"
+horizon = "28d"
+by = "department"
+"""
+LEVELS = EVENTS + 'category = ["Department", "family"]\n'
+
+
+def test_an_affinity_is_about_a_level_of_category(tmp_path):
+    config = load(write(tmp_path, LEVELS + TASTE + WAREHOUSE))
+    assert config.targets == {"taste": Affinity("purchase", "28d", by="department", name="taste")}
+
+
+def test_an_affinity_says_how_much_is_published_and_whom_it_asks(tmp_path):
+    more = "top = 5\ntop_new = 0\ngap = '1d'\nwhere = 'value > 0'\nactive_within = '26w'\ncohort = \"event = 'purchase'\"\nname = 'likes'\n"
+    config = load(write(tmp_path, LEVELS + TASTE + more + WAREHOUSE))
+    assert list(config.targets.values()) == [
+        Affinity(
+            "purchase", "28d", by="department", top=5, top_new=0, gap="1d", where="value > 0", active_within="182d",
+            cohort="event = 'purchase'", name="likes",
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("by", ["category", "item_id", "channel", "hour", "weekday"])
+def test_an_affinity_may_be_about_what_any_log_can_have(tmp_path, by):
+    assert load(write(tmp_path, EVENTS + TASTE.replace("department", by) + WAREHOUSE)).targets["taste"].by == by
+
+
+def test_an_affinity_needs_what_it_is_about(tmp_path):
+    key, problem = only(tmp_path, LEVELS + TASTE.replace('by = "department"', "") + WAREHOUSE)
+    assert (key, problem.code) == ("targets.taste.by", "missing_key")
+    assert "level of category" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("by", "nearest"),
+    [("departmnt", "department"), ("Family", "family"), ("weekdays", "weekday"), ("item", "item_id"), ("zzz", "category")],
+)
+def test_an_affinity_about_something_that_no_source_has_is_told_the_nearest(tmp_path, by, nearest):
+    key, problem = only(tmp_path, LEVELS + TASTE.replace("department", by) + WAREHOUSE)
+    assert (key, problem.code) == ("targets.taste.by", "bad_value")
+    assert repr(by) in problem.message
+    assert repr(nearest) in problem.remedy
+
+
+def test_a_single_column_of_categories_is_called_category(tmp_path):
+    one = EVENTS + 'category = "department"\n'
+    key, problem = only(tmp_path, one + TASTE + WAREHOUSE)
+    assert key == "targets.taste.by"
+    assert "'category'" in problem.remedy
+    assert load(write(tmp_path, one + TASTE.replace("department", "category") + WAREHOUSE)).targets["taste"].by == "category"
+
+
+def test_the_level_may_be_of_another_source_and_one_that_is_broken_may_have_it(tmp_path):
+    assert load(write(tmp_path, EVENTS + LEVELS + TASTE + WAREHOUSE)).targets["taste"].by == "department"
+    assert set(found(tmp_path, EVENTS + LEVELS.replace("sold_at", 'sold_at"\nvalu = "x') + TASTE + WAREHOUSE)) == {"events[1].columns.valu"}
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "code"),
+    [
+        ("top = 0", "top", "bad_value"),
+        ("top = 2.5", "top", "bad_value"),
+        ("top_new = -1", "top_new", "bad_value"),
+        ("top_news = 1", "top_news", "unknown_key"),
+        ("start = 'x'", "start", "unknown_key"),
+    ],
+)
+def test_what_is_wrong_with_an_affinity_is_told_by_key(tmp_path, line, key, code):
+    at, problem = only(tmp_path, LEVELS + TASTE + line + WAREHOUSE)
+    assert (at, problem.code) == (f"targets.taste.{key}", code)
+    assert problem.remedy
+
+
+def test_by_belongs_to_an_affinity_alone(tmp_path):
+    key, problem = only(tmp_path, LEVELS + TASTE.replace('"affinity"', '"conversion"') + WAREHOUSE)
+    assert (key, problem.code) == ("targets.taste.by", "unknown_key")
+
+
+def test_the_parameters_of_an_affinity_are_put_over_those_of_pairs(tmp_path):
+    config = load(write(tmp_path, LEVELS + TARGET + TASTE + "lightgbm = { num_leaves = 9 }" + WAREHOUSE))
+    by_name = {predictor.target.name: predictor.estimator for predictor in config.predictors()}
+    assert by_name["stays_away"] is None
+    assert {name: by_name["taste"].get_params()[name] for name in PAIR_DEFAULTS} == PAIR_DEFAULTS | {"num_leaves": 9}
 
 
 # Lookups ------------------------------------------------------------------------------------------------------------
@@ -509,6 +600,7 @@ def test_a_malformed_variable_is_refused(tmp_path, broken):
         ("stays_away", "[targets.b]\ntype='${SECRET}'"),
         ("stays_away", "[source]\nengine='${SECRET}'"),
         ("stays_away", "[targets.b]\ntype='churn'\nevent='x'\nhorizon='7d'\nname='${SECRET}'"),
+        ("stays_away", "[targets.b]\ntype='affinity'\nevent='x'\nhorizon='7d'\nby='${SECRET}'"),
     ],
 )
 def test_what_came_from_the_environment_is_never_shown(tmp_path, monkeypatch, before, section):
@@ -642,6 +734,14 @@ def test_everything_commented_out_in_the_starter_is_valid_too(tmp_path):
     config = load(write(tmp_path, text))
     assert set(config.targets) == {"churn_purchase_28d", "conversion_purchase_7d"}
     assert config.job.keep == "365d"
+
+
+def test_the_starter_shows_an_affinity_where_the_log_has_categories(tmp_path):
+    assert "affinity_purchase_28d" not in starter_toml()
+    text = re.sub(r"(?m)^# (?=[a-z_]+ = |\[)", "", starter_toml(mapping={"customer_id": "c", "event_at": "t", "category": "Group"}))
+    assert load(write(tmp_path, text)).targets["affinity_purchase_28d"] == Affinity(
+        "purchase", "28d", by="category", name="affinity_purchase_28d"
+    )
 
 
 def test_the_starter_survives_hostile_names(tmp_path):

@@ -156,6 +156,7 @@ SECTIONS = {
     "targets.conversion": sections.Conversion,
     "targets.churn": sections.Churn,
     "targets.cancellation": sections.Cancellation,
+    "targets.affinity": sections.Affinity,
     "targets.lightgbm": sections.LightGBM,
     "tracking": sections.Tracking,
     "job": sections.JobSettings,
@@ -238,9 +239,10 @@ def test_the_rooms_are_the_import_linters_layers_from_upstream_down():
     assert written == expected
 
 
-def test_every_module_of_features_has_a_room():
-    rooms = {name for row in rows_under("architecture.md", "## Rooms") for name in re.findall(r"features\.\w+", row[0])}
-    assert rooms == {f"features.{path.stem}" for path in (ROOT / "persopredict" / "features").glob("[!_]*.py")}
+@pytest.mark.parametrize("folder", ["features", "affinity"])
+def test_every_module_of_a_folder_has_a_room(folder):
+    rooms = {name for row in rows_under("architecture.md", "## Rooms") for name in re.findall(rf"\b{folder}\.\w+", row[0])}
+    assert rooms == {f"{folder}.{path.stem}" for path in (ROOT / "persopredict" / folder).glob("[!_]*.py")}
 
 
 # Links, files, shell ----------------------------------------------------------------------------------------------------------------------

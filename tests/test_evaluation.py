@@ -52,6 +52,27 @@ def test_a_model_of_noise_is_graded_c():
     assert grades.count("C") >= 19
 
 
+def test_a_model_that_says_what_its_baseline_says_is_no_better():
+    for seed in range(6):
+        folds = [replace(fold, baselines={"same": fold.probability}) for fold in made(seed, rows=200)]
+        evaluation = evaluate(folds, target="churn", resamples=100)
+        assert (evaluation.grade, evaluation.skill) == ("C", 0.0)
+        assert evaluation.difference.interval == evaluation.skill_interval == (0.0, 0.0)
+
+
+def test_the_difference_is_the_paired_log_loss_of_the_model_and_the_best_baseline():
+    folds = made(rule=0.5)
+    evaluation = evaluate(folds, target="churn", seed=4)
+    y, ids, ours, theirs = (
+        np.concatenate(arrays)
+        for arrays in zip(*((fold.y, fold.customer_id, fold.probability, fold.baselines["best_rule"]) for fold in folds), strict=True)
+    )
+    paired = paired_log_loss(y, ours, theirs, ids, seed=4)
+    assert evaluation.best_baseline == "best_rule"
+    assert evaluation.difference.difference == pytest.approx(paired.difference, rel=1e-12)
+    assert evaluation.difference.interval == pytest.approx(paired.interval, rel=1e-9)
+
+
 def test_a_gain_without_proof_is_graded_c():
     evaluations = [evaluate(made(seed, informed=0.25, rows=40), target="churn") for seed in range(10)]
     unproven = [found for found in evaluations if found.skill > 0 and found.difference.interval[1] >= 0]

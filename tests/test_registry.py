@@ -32,10 +32,12 @@ from persopredict.errors import ConfigurationError, PersopredictError
 from persopredict.evaluation import FoldPredictions, evaluate
 from persopredict.features.spec import Feature
 from persopredict.predictor import Predictor
+from persopredict.ranking_evaluation import rank_evaluate
 from persopredict.registry import ModelVersion, Registry
 from persopredict.scoring_model import Scorer
-from persopredict.targets import Churn
+from persopredict.targets import Affinity, Churn
 from persopredict.times import instant
+from tests import folds
 
 FEATURES = (
     Feature("count", window="28d", fallback=0),
@@ -232,6 +234,63 @@ def test_a_loaded_predictor_answers_as_the_registered_one(version: ModelVersion,
     assert loaded.features_ == predictor.features_
 
 
+# What a version of an affinity holds -----------------------------------------------------------------------------------
+
+TASTE = Affinity("purchase", "28d", by="department")
+
+
+class OfPairs:
+    """What a registry asks of a fitted predictor, of an affinity: specs that name columns in place of features, lists evaluated."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.booster_, self._save = predictor.booster_, predictor.save
+        self.evaluation_ = rank_evaluate([folds.ranked(cutoff) for cutoff in CUTOFFS], target=TASTE.name, resamples=50)
+
+    def save(self, folder: Path) -> None:
+        specs = json.loads((self._save(folder) / "specs.json").read_text())
+        specs |= {"target": TASTE.to_dict(), "columns": NAMES, "pair_features": NAMES, "evaluation": self.evaluation_.to_dict()}
+        (folder / "specs.json").write_text(json.dumps({key: value for key, value in specs.items() if key not in ("features", "baseline")}))
+
+
+@pytest.fixture(scope="module")
+def taste(registry: Registry, predictor: Predictor) -> tuple[OfPairs, ModelVersion]:
+    fitted = OfPairs(predictor)
+    return fitted, registry.register(fitted, name=TASTE.name, fingerprint="f1")  # type: ignore[arg-type]
+
+
+def files_in_store(client, name: str) -> Path:
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(client.get_model_version_download_uri(name, "1")))
+
+
+def test_the_model_of_an_affinity_is_asked_by_customer_cutoff_and_category(taste: tuple[OfPairs, ModelVersion], client):
+    with tracking.discreet():
+        from mlflow.models import Model
+
+        signature = Model.load(str(files_in_store(client, TASTE.name))).signature
+    assert signature.inputs.input_names() == ["customer_id", "cutoff", "category", *NAMES]
+    assert signature.outputs.input_names() == ["customer_id", "cutoff", "category", "score", "probability"]
+    stored = Scorer.load(files_in_store(client, TASTE.name) / "artifacts")
+    answer = stored.score(snapshots(rows(3)).assign(category=list(folds.CATEGORIES)))
+    assert answer["category"].tolist() == list(folds.CATEGORIES)
+
+
+def test_a_run_of_an_affinity_holds_its_lists_beside_those_of_the_baselines(taste: tuple[OfPairs, ModelVersion], client):
+    fitted, version = taste
+    run, pooled = client.get_run(version.run_id), fitted.evaluation_.pooled
+    assert run.data.metrics["ndcg_at_10"] == pooled.model.all.ndcg_at_10
+    assert run.data.metrics["popularity_ndcg_at_10"] == pooled.baselines["popularity"].all.ndcg_at_10
+    assert run.data.metrics["log_loss"] == pooled.pairs.model.log_loss
+    history = sorted(client.get_metric_history(version.run_id, "by_cutoff/explore_ndcg_at_10"), key=lambda point: point.step)
+    assert [datetime.fromtimestamp(point.timestamp / 1000, UTC) for point in history] == CUTOFFS
+    assert [point.value for point in history] == [fold.model.explore.ndcg_at_10 for fold in fitted.evaluation_.folds]
+    assert {key: run.data.params[key] for key in ("target.by", "target.top", "features")} == {
+        "target.by": "department", "target.top": "10", "features": str(len(NAMES)),
+    }  # fmt: skip
+    assert (run.data.tags["grade"], version.recipe) == (fitted.evaluation_.grade, "0123456789abcdef")
+
+
 # The stored model -----------------------------------------------------------------------------------------------------
 
 SERVED = """
@@ -347,6 +406,16 @@ def test_a_target_by_category_has_the_category_among_its_keys(scorer: Scorer):
         by_category.score(snapshots(rows(2)))
 
 
+def test_the_columns_of_the_specs_name_the_inputs_before_the_features_do(scorer: Scorer):
+    model, calibrator, specs = files_of(scorer)
+    named = {"target": specs["target"], "columns": NAMES, "pair_features": ["not", "these"]}
+    assert scoring_model.columns(named) == tuple(NAMES)
+    frame = snapshots(rows(5))
+    pd.testing.assert_frame_equal(Scorer(model, calibrator, named).score(frame), Scorer(model, calibrator, specs).score(frame))
+    with pytest.raises(ValueError, match="different models; they differ in the order of the features"):
+        Scorer(model, calibrator, named | {"columns": NAMES[::-1]})
+
+
 def test_files_of_different_models_are_refused(scorer: Scorer):
     model, calibrator, specs = files_of(scorer)
     other = specs | {"features": [*specs["features"][:2], {"name": "other"}]}
@@ -437,10 +506,8 @@ def test_a_registration_that_fails_leaves_a_failed_run_and_no_version(registry: 
 
 
 def test_files_that_are_gone_are_named(registry: Registry, predictor: Predictor, client):
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
     registry.register(predictor, name="emptied", fingerprint="f1")
-    folder = Path(local_file_uri_to_path(client.get_model_version_download_uri("emptied", "1")))
+    folder = files_in_store(client, "emptied")
     folder.rename(folder.with_name("moved"))
     with pytest.raises(PersopredictError, match="loading emptied version 1 failed") as raised:
         registry.load("emptied", 1)
@@ -450,8 +517,8 @@ def test_files_that_are_gone_are_named(registry: Registry, predictor: Predictor,
 KILLED = """
     import os, signal, sys
 
-    sys.path.insert(0, os.path.dirname(sys.argv[3]))
-    import test_registry
+    sys.path.insert(0, os.path.dirname(os.path.dirname(sys.argv[3])))
+    from tests import test_registry
     from persopredict.predictor import Predictor
     from persopredict.registry import Registry
 

@@ -208,6 +208,53 @@ def test_an_affinity_shows_the_top_categories_and_the_top_one_never_bought(wareh
     assert shown.loc["b"].fillna("").to_list() == ["x", "", "", ""]
 
 
+def published(as_of=FIRST, target="taste", **customers):
+    """What an affinity publishes, customer={category: (rank among all its categories, is_new)}; None: not asked."""
+    rows = [(customer, None, None, None, None, "not_active") for customer, known in customers.items() if known is None]
+    for customer, known in customers.items():
+        rows += [(customer, category, 1 / rank, rank, is_new, None) for category, (rank, is_new) in (known or {}).items()]
+    names = ["customer_id", "category", "probability", "rank", "is_new", "not_scored_reason"]
+    return attributes(pd.DataFrame(rows, columns=names), target, as_of)
+
+
+def test_new_categories_far_down_the_list_are_published_with_their_rank_and_take_no_place_of_the_top(warehouse):
+    bought = {f"c{rank}": (rank, False) for rank in range(1, 11)}
+    warehouse.publish(published(a=bought | {"n25": (25, True), "n31": (31, True), "n7": (12, True)}, b={"x": (1, False), "y": (2, True)}))
+    assert wide(warehouse).loc["a"].to_list() == ["c1", "c2", "c3", "n7"]
+    assert wide(warehouse).loc["b"].fillna("").to_list() == ["x", "y", "", "y"]
+    ranks = warehouse.attributes("taste").query("customer_id == 'a'")["rank"].to_list()
+    assert ranks == [*range(1, 11), 12, 25, 31]
+
+
+def test_where_little_is_published_a_place_of_the_top_may_stay_empty(warehouse):
+    warehouse.publish(published(a={"x": (1, False), "n": (3, True)}))
+    assert wide(warehouse).loc["a"].fillna("").to_list() == ["x", "", "n", "n"]
+
+
+def test_a_customer_not_asked_for_an_affinity_has_a_status_and_no_category(warehouse):
+    warehouse.publish(published(a={"x": (1, True)}, b=None))
+    assert wide(warehouse).loc["b"].isna().all()
+    row = warehouse.attributes("taste").query("customer_id == 'b'").iloc[0]
+    assert (row["status"], row["not_scored_reason"]) == ("not_scored", "not_active")
+    assert row[["category", "probability", "rank", "is_new", "percentile"]].isna().all()
+    ledger = warehouse.runs().iloc[0]
+    assert (ledger["customers"], ledger["scored"], json.loads(ledger["counts_by_reason"])) == (2, 1, {"not_active": 1})
+
+
+def test_a_customer_who_left_an_affinity_loses_the_top_of_the_night_before(warehouse):
+    warehouse.publish(published(night(0), a={"x": (1, True)}, b={"x": (1, False)}))
+    warehouse.publish(published(night(1), a=None, b={"y": (1, True)}))
+    assert wide(warehouse).loc["a"].isna().all()
+    assert wide(warehouse).loc["b", "taste_top_1"] == "y"
+
+
+def test_a_night_on_which_nobody_is_asked_keeps_the_columns_of_an_affinity(warehouse):
+    warehouse.publish(published(night(0), a={"x": (1, True)}))
+    warehouse.publish(published(night(1), a=None))
+    assert list(wide(warehouse)) == ["taste_top_1", "taste_top_2", "taste_top_3", "taste_top_new_1"]
+    assert wide(warehouse).loc["a"].isna().all()
+
+
 def test_ids_of_any_script_lie_in_order(warehouse):
     ids = ["客户-1", "ñandú", "O'Brien; DROP TABLE runs", 'a"b', "Ωmega", "🙂", "a"]
     for number, some in enumerate([ids[:4], ids[4:], ids[2:5]]):

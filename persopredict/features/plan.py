@@ -56,11 +56,12 @@ _WIDE = "DECIMAL(19, 0)"
 
 @dataclass(frozen=True)
 class Log:
-    """What planning needs to know of a log: whether some events became known late, its columns that hold numbers, and its lookups."""
+    """What planning needs to know of a log: whether some events became known late, its numeric columns, its lookups, its table."""
 
     late: bool
     numeric: frozenset[str]
     lookups: tuple[JoinedLookup, ...] = ()
+    table: str = EVENTS
 
     def timed(self, columns: Iterable[str]) -> bool:
         """Whether one of the columns is a fact that depends on the cutoff."""
@@ -145,7 +146,7 @@ class CellQueries:
         }
         if self.shared is None:
             chosen |= {name: col(name, ROWS) for name in (*self.row_columns, *rows)}
-        query = select(chosen, EVENTS)
+        query = select(chosen, table(self.log.table, EVENTS))
         if self.shared is None:
             same = exp.EQ(this=col(CUSTOMER, ROWS), expression=col(CUSTOMER, EVENTS))
             query = query.join(table(self.stored(ROWS), ROWS), on=same, copy=False)

@@ -1,0 +1,1 @@
+"""Affinity: which categories each customer is drawn to, from pairs of customers and categories."""

@@ -1,0 +1,353 @@
+"""From a log to pairs with labels, and from these to a model of an affinity with honest tests (law 5), as `training` does for customers.
+
+For each test cutoff a model is trained on pairs of cutoffs whose labels had ended by then; population tables are always those of the pair's
+own cutoff. Its calibrator is chosen by the tests before it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persopredict import learner
+from persopredict.affinity import states
+from persopredict.affinity.baselines import PairBaselines, own
+from persopredict.affinity.candidates import candidates
+from persopredict.affinity.features import PAIR_FEATURES, pair_matrix
+from persopredict.affinity.occasions import Occasions
+from persopredict.affinity.pairs import OCCASIONS, SPANS, Codes, Floats32, State
+from persopredict.affinity.population import Population
+from persopredict.affinity.sampling import MOST_ROWS, MOST_TESTED, Held, drawn, hashes, row_hashes, uniform
+from persopredict.affinity.states import Reading, Taken, spans_of
+from persopredict.calibration import Calibrator, Choice, Kind, sigmoid
+from persopredict.engines.base import Step
+from persopredict.engines.expressions import col, microseconds, select
+from persopredict.errors import Problem
+from persopredict.events import EventLog
+from persopredict.features.measures import Integers
+from persopredict.features.spec import Feature
+from persopredict.forward import calibrated, splitter, tested_cutoffs, too_little
+from persopredict.learner import Scorer
+from persopredict.ranking import RankedFold
+from persopredict.sources import CUSTOMER
+from persopredict.targets import Affinity
+from persopredict.times import Duration
+from persopredict.usability import MIN_POSITIVES
+from persopredict.validation import ForwardSplit
+
+_LEAST_TO_TRAIN = 10
+#: Customers whose pairs are laid out at a time, so that a block of all their candidates stays below 100 MB.
+_BLOCK_ROWS = 500_000
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A log as it stood at one moment, with everything that pairs are asked with.
+
+    `state`, `population`: from before the moment. `features`: the customers' own, shape (customers, features).
+    """
+
+    state: State
+    population: Population
+    features: Floats32
+
+    @classmethod
+    def of(cls, reading: Reading, moment: datetime, zone: Any) -> Standing:
+        """Of a reading that holds the moment and the horizons before it."""
+        horizon = reading.horizon
+        back = [moment, *(spans_of(horizon, number).before(moment, zone) for number in range(1, SPANS + 1))]
+        held = [reading.states[each] for each in back if each in reading.states]
+        return cls(reading.states[moment], Population.of(held), reading.features[moment])
+
+    def blocks(self, customers: NDArray[Any]) -> Iterator[tuple[Codes, Codes]]:
+        """The candidates of some customers, some of these at a time, in order: customer and category of each pair."""
+        size = max(1, _BLOCK_ROWS // max(1, min(self.state.categories, 500)))
+        for start in range(0, len(customers), size):
+            yield candidates(self.state, self.population, customers[start : start + size])
+
+    def matrix(self, customer: Codes, category: Codes) -> Floats32:
+        """The features of pairs, those of their customers last, shape (rows, features)."""
+        found = pair_matrix(self.state, self.population, customer, category)
+        return np.hstack([found, self.features[customer]]) if self.features.shape[1] else found
+
+    def pairs(self, customers: NDArray[Any]) -> tuple[Codes, Codes]:
+        """All candidates of some customers."""
+        parts = list(self.blocks(customers))
+        nothing = np.empty(0, np.int32)
+        return np.concatenate([nothing, *(part[0] for part in parts)]), np.concatenate([nothing, *(part[1] for part in parts)])
+
+    def logits(self, scorer: Scorer, customer: Codes, category: Codes) -> NDArray[np.float64]:
+        """Raw scores of pairs in order of customer, shape (rows,); features are laid out for some of them at a time."""
+        cuts = np.searchsorted(customer, customer[_BLOCK_ROWS::_BLOCK_ROWS])
+        parts = zip(np.split(customer, cuts), np.split(category, cuts), strict=True)
+        return np.concatenate([np.empty(0), *(scorer.logits(self.matrix(who, what)) for who, what in parts if len(who))])
+
+    @property
+    def eligible(self) -> NDArray[np.int64]:
+        """The customers that are asked."""
+        return np.flatnonzero(self.state.eligible)
+
+
+def labels_of(taken: Taken, customer: NDArray[np.integer], category: NDArray[np.integer], categories: int) -> NDArray[np.int8]:
+    """1 where a pair is among those that were taken, else 0."""
+    asked = customer.astype(np.int64) * categories + category
+    return np.isin(asked, taken.customer.astype(np.int64) * categories + taken.category).astype(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class PairRows:
+    """Drawn pairs of several cutoffs: `cutoff` in microseconds, `customer`, `category`, `y`, `weight` of shape (rows,), `X` of shape
+    (rows, features).
+    """
+
+    cutoff: NDArray[np.int64]
+    customer: Codes
+    category: Codes
+    X: Floats32
+    y: NDArray[np.int8]
+    weight: Floats32
+
+    @classmethod
+    def joined(cls, parts: Sequence[PairRows]) -> PairRows:
+        """The rows of all parts."""
+        names = ("cutoff", "customer", "category", "X", "y", "weight")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def at(self, cutoffs: Sequence[datetime]) -> PairRows:
+        """The rows of these cutoffs."""
+        kept = np.isin(self.cutoff, [microseconds(cutoff) for cutoff in cutoffs])
+        return PairRows(self.cutoff[kept], self.customer[kept], self.category[kept], self.X[kept], self.y[kept], self.weight[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class PairTest:
+    """What a model that knew nothing later said about the candidates of a test cutoff.
+
+    `fold`: with probabilities that are not calibrated yet. `known`: what had been taken at earlier cutoffs as it was known at this one,
+    None where nothing became known late.
+    """
+
+    cutoff: datetime
+    fold: RankedFold
+    known: Mapping[datetime, Taken | None] | None = None
+
+    def labels(self, known: Mapping[datetime, Taken | None] | None = None) -> NDArray[Any]:
+        """Labels as they are known today, or in what was `known` at a later test."""
+        taken = None if known is None else known.get(self.cutoff)
+        if taken is None:
+            return self.fold.y
+        return labels_of(taken, self.fold.customer, self.fold.category, len(self.fold.categories))
+
+    def calibrated(self, choice: Choice) -> RankedFold:
+        """The fold with calibrated probabilities."""
+        return replace(self.fold, probability=choice.calibrator.apply(self.fold.logit))
+
+
+@dataclass(frozen=True, eq=False)
+class PairTraining:
+    """How the models of an affinity are made, those of the folds and the shipped one alike; `features`: the customers' own."""
+
+    events: EventLog
+    target: Affinity
+    features: tuple[Feature, ...]
+    estimator: Any
+    calibration: Literal["auto"] | Kind
+    random_state: int
+
+    @property
+    def names(self) -> list[str]:
+        """The model's inputs, in order."""
+        return input_names(self.features)
+
+    @cached_property
+    def splitter(self) -> ForwardSplit:
+        """Which cutoffs may teach which test."""
+        return splitter(self.events, self.target)
+
+    # Reading -------------------------------------------------------------------------------------------------------------------------
+
+    def reading(self, cutoffs: Sequence[datetime], until: datetime | None, chosen: Integers | None = None) -> Reading:
+        """The log at the cutoffs and the horizons before them, with labels as they were known at `until`."""
+        return read_with_past(self.events, self.target, cutoffs, self.features, labelled=True, until=until, chosen=chosen)
+
+    def held(self, cutoffs: Sequence[datetime]) -> tuple[list[datetime], Integers | None]:
+        """The cutoffs and the numbers of the customers that a training holds; all where they are few enough."""
+        occasions = Occasions(self.events, self.target, by=self.target.by)
+        pairs, customers = len(occasions.takers), self.events.customers
+        occasions.drop()
+        moments = past_of(cutoffs, self.target.horizon, self.events)
+        held = Held.of(pairs, len(moments), customers)
+        kept = [cutoff for cutoff in cutoffs if cutoff >= moments[-held.moments]]
+        ids = customer_ids(self.events) if held.share < 1 else []
+        return kept if len(kept) > 1 else list(cutoffs[-2:]), held.chosen(ids)
+
+    # Rows ----------------------------------------------------------------------------------------------------------------------------
+
+    def rows(self, reading: Reading, standings: Mapping[datetime, Standing], cutoffs: Sequence[datetime]) -> PairRows:
+        """Drawn candidates of the cutoffs whose labels have ended; raises `TooLittleDataError` if they can't teach anything."""
+        of_customers, of_categories = hashes(reading.customer_id), hashes(reading.categories)
+        budget = MOST_ROWS // max(1, len(cutoffs))
+        parts = []
+        for cutoff in cutoffs:
+            taken, standing = reading.taken[cutoff], standings[cutoff]
+            if taken is None or not len(standing.eligible):
+                continue
+            customer, category = standing.pairs(standing.eligible)
+            y = labels_of(taken, customer, category, len(reading.categories))
+            hashed = row_hashes(customer, category, of_customers, of_categories, microseconds(cutoff))
+            places, weight = drawn(hashed, y == 1, own(standing.state, customer, category, OCCASIONS) == 0, budget)
+            who, what = customer[places], category[places]
+            X = standing.matrix(who, what)
+            parts.append(PairRows(np.full(len(places), microseconds(cutoff)), who, what, X, y[places], weight))
+        rows = PairRows.joined(parts) if parts else None
+        self._enough(rows, len(cutoffs))
+        assert rows is not None
+        return rows
+
+    def _enough(self, rows: PairRows | None, cutoffs: int) -> None:
+        total = 0 if rows is None else len(rows.y)
+        positives = 0 if rows is None else int(rows.y.sum())
+        problems = []
+        if not total:
+            text = f"no customer is eligible, or no category known, at any of {cutoffs} cutoffs"
+            problems.append(Problem("no_eligible_customers", text, remedy="widen active_within or the cohort"))
+        for code, number, what in (("too_few_positives", positives, "taken"), ("too_few_negatives", total - positives, "not taken")):
+            if total and number < MIN_POSITIVES:
+                text = f"{number} pairs of {total:,} were {what}, {MIN_POSITIVES} are the least to validate"
+                remedy = "take a coarser category, lengthen the horizon, or wait for more history"
+                problems.append(Problem(code, text, count=number, remedy=remedy))
+        if problems:
+            raise too_little(self.target, problems)
+
+    def fit(self, rows: PairRows) -> Scorer:
+        """The estimator, fitted."""
+        return learner.fit(self.estimator, rows.X, rows.y, self.names, self.random_state, weight=rows.weight)
+
+    def baselines(self, reading: Reading, standings: Mapping[datetime, Standing], cutoffs: Sequence[datetime]) -> PairBaselines:
+        """The lists to beat, at their best at the last of the cutoffs."""
+        for cutoff in reversed(cutoffs):
+            taken, standing = reading.taken[cutoff], standings[cutoff]
+            if taken is not None and len(standing.eligible):
+                customer, category = standing.pairs(standing.eligible)
+                y = labels_of(taken, customer, category, len(reading.categories))
+                return PairBaselines.fit(standing.state, standing.population, customer, category, y)
+        return PairBaselines()
+
+    # Tests ---------------------------------------------------------------------------------------------------------------------------
+
+    def tests(
+        self, reading: Reading, standings: Mapping[datetime, Standing], rows: PairRows, cutoffs: Sequence[datetime]
+    ) -> list[PairTest]:
+        """For each test cutoff, what a model that knew nothing later said; raises `TooLittleDataError` if none can be tested."""
+        found = []
+        for cutoff in tested_cutoffs(self.events, self.target, cutoffs):
+            earlier, known = self.splitter.trains(cutoff, cutoffs), None
+            taught = rows.at(earlier)
+            if self.events.late:
+                # A label that became known after the test cutoff must not teach the model that is tested there.
+                known = self.reading(earlier, cutoff, self.held(cutoffs)[1]).taken
+                taught = replace(taught, y=self._as_known(taught, known, earlier, len(reading.categories)))
+            positives = int(taught.y.sum())
+            if min(positives, len(taught.y) - positives) < _LEAST_TO_TRAIN or not len(standings[cutoff].eligible):
+                continue
+            scorer, baselines = self.fit(taught), self.baselines(reading, standings, earlier)
+            fold = ranked(reading, standings[cutoff], scorer, None, baselines, (len(taught.y), positives))
+            if fold is not None:
+                found.append(PairTest(cutoff, fold, known))
+        if not found:
+            text = f"no test cutoff has {_LEAST_TO_TRAIN} pairs that were taken, and as many that were not, to train on before it"
+            remedy = "take a coarser category, lengthen the horizon, or wait for more history"
+            raise too_little(self.target, [Problem("no_test_cutoff", text, count=len(cutoffs), remedy=remedy)])
+        return found
+
+    def _as_known(self, rows: PairRows, known: Mapping[datetime, Taken | None], cutoffs: Sequence[datetime], categories: int) -> Any:
+        y = rows.y.copy()
+        for cutoff in cutoffs:
+            here, taken = rows.cutoff == microseconds(cutoff), known[cutoff]
+            if taken is not None:
+                y[here] = labels_of(taken, rows.customer[here], rows.category[here], categories)
+        return y
+
+    def calibrated(self, tests: Sequence[PairTest]) -> tuple[list[RankedFold], Choice]:
+        """Each test calibrated by what the tests before it had taught at its cutoff; and the calibration of all, which is shipped."""
+
+        def scores(place: int, at: int | None) -> tuple[Any, NDArray[Any]]:
+            return tests[place].fold.logit, tests[place].labels(None if at is None else tests[at].known)
+
+        forward, shipped = calibrated([test.cutoff for test in tests], scores, self.splitter, self.calibration)
+        return [test.calibrated(choice) for test, choice in zip(tests, forward, strict=True)], shipped
+
+
+def input_names(features: Sequence[Feature]) -> list[str]:
+    """The inputs of an affinity's model: features of pairs, then the customers' own."""
+    return [*(feature.name for feature in PAIR_FEATURES), *(feature.name for feature in features)]
+
+
+def past_of(cutoffs: Sequence[datetime], horizon: Duration, events: EventLog) -> list[datetime]:
+    """The cutoffs and, of each, the horizons before it that the log reaches back to; ascending."""
+    start = events.observed[0]
+    back = {spans_of(horizon, number).before(cutoff, events.zone) for cutoff in cutoffs for number in range(1, SPANS + 1)}
+    return sorted({*cutoffs, *(moment for moment in back if moment > start)})
+
+
+def read_with_past(events: EventLog, target: Affinity, cutoffs: Sequence[datetime], features: Sequence[Feature], **how: Any) -> Reading:
+    """The log at the cutoffs and the horizons before them; `how` as in `states.read`."""
+    return states.read(events, target, past_of(cutoffs, target.horizon, events), features=features, **how)
+
+
+def customer_ids(events: EventLog) -> Sequence[Any]:
+    """The ids of all customers, in order of their numbers."""
+    query = select({"customer_id": col("customer_id")}, events.owners).order_by(col(CUSTOMER))
+    found: list[Any] = events.engine.arrow(Step("ids", query)).column(0).to_pylist()
+    return found
+
+
+def ranked(
+    reading: Reading,
+    standing: Standing,
+    scorer: Scorer,
+    calibrator: Calibrator | None,
+    baselines: PairBaselines,
+    trained: tuple[int, int],
+) -> RankedFold | None:
+    """A model and the baselines at a cutoff, beside what was taken; None if its label has not ended or nobody is asked.
+
+    Customers beyond what a test can hold are left out by their ids. `trained`: rows and positives of the model.
+    """
+    cutoff = standing.state.moment
+    taken, customers = reading.taken[cutoff], standing.eligible
+    if taken is None:
+        return None
+    most = max(1, MOST_TESTED // max(1, min(standing.state.categories, 500)))
+    if len(customers) > most:
+        customers = customers[uniform(hashes(reading.customer_id[customers])) < most / len(customers)]
+    customer, category = standing.pairs(customers)
+    if not len(customer):
+        return None
+    logits = standing.logits(scorer, customer, category)
+    probability = sigmoid(logits) if calibrator is None else calibrator.apply(logits)
+    mine = np.isin(taken.customer, customers)
+    new = own(standing.state, taken.customer[mine], taken.category[mine], OCCASIONS) == 0
+    place = np.searchsorted(customers, taken.customer[mine])
+    return RankedFold(
+        cutoff,
+        reading.customer_id[customers],
+        reading.categories,
+        np.searchsorted(customers, customer).astype(np.int32),
+        category,
+        labels_of(taken, customer, category, len(reading.categories)),
+        own(standing.state, customer, category, OCCASIONS) == 0,
+        logits,
+        np.clip(probability, 1e-9, 1 - 1e-9),
+        baselines.scores(standing.state, standing.population, customer, category),
+        standing.population.base_rate[category],
+        np.bincount(place, minlength=len(customers)),
+        np.bincount(place[new], minlength=len(customers)),
+        *trained,
+    )

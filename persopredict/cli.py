@@ -23,6 +23,8 @@ from persopredict.errors import ConfigurationError, NotReadyError, PersopredictE
 from persopredict.progress import error_console, steps
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from persopredict.config import Config
     from persopredict.job import Job, JobResult
 
@@ -54,7 +56,7 @@ class _Commands(TyperGroup):
 
     def _report(self, ctx: Any, error: Exception, message: str) -> None:
         if ctx.params.get("traceback"):
-            _say("".join(tracebacks.format_exception(error)))
+            _say("".join(tracebacks.format_exception(error)), fold=False)
         _say(f"persopredict: {message}")
 
 
@@ -181,8 +183,10 @@ def demo(
     from persopredict import demo as demonstration
 
     with steps("persopredict demo") as progress:
-        result, text = demonstration.run(folder, progress=progress)
-    _print(text)
+        result = demonstration.run(folder, progress=progress)
+    _print(demonstration.shown(result))
+    # Commands are there to be copied: no line of theirs is broken.
+    _print(f"\n{demonstration.next_steps(folder)}", fold=False)
     raise typer.Exit(result.exit_code)
 
 
@@ -225,11 +229,36 @@ def _told(error: PersopredictError, *, examples: bool) -> str:
     return f"{head}:{lines}\n(Examples are shown on a terminal only.)"
 
 
-def _say(text: str) -> None:
-    error_console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+def _say(text: str, *, fold: bool = True) -> None:
+    _write(error_console(), text, fold=fold)
 
 
-def _print(text: str) -> None:
+def _print(text: str, *, fold: bool = True) -> None:
     from rich.console import Console
 
-    Console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    _write(Console(), text, fold=fold)
+
+
+def _write(console: Console, text: str, *, fold: bool) -> None:
+    """The text as it is; on a terminal with lines folded between words, for it would break them anywhere."""
+    folded = _folded(text, console.width) if fold and console.file.isatty() else text
+    console.print(folded, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _folded(text: str, width: int) -> str:
+    r"""Lines longer than `width` in several, the further ones indented by two more than the first.
+
+    >>> print(_folded("churn: published\n  model: version 1, trained until 2018-01-01", 26))
+    churn: published
+      model: version 1,
+        trained until
+        2018-01-01
+    """
+    import textwrap
+
+    lines = []
+    for line in text.splitlines():
+        margin = " " * (len(line) - len(line.lstrip()) + 2)
+        fitting = textwrap.wrap(line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
+        lines += fitting if len(line) > width else [line]
+    return "\n".join(lines)

@@ -1,17 +1,23 @@
-"""The demo: The Complete Journey through the ordinary path. It writes a `persopredict.toml` and calls what `persopredict run` calls."""
+"""The demo: The Complete Journey through the ordinary path. It writes a `persopredict.toml` and calls what `persopredict run` calls, then
+shows what came of it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persopredict.config import load
 from persopredict.datasets import complete_journey_sources
 from persopredict.errors import ConfigurationError, Problem
-from persopredict.job import JobResult
+from persopredict.job_result import JobResult, Outcome
+from persopredict.times import zone
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDER = "persopredict-demo"
 TIMEZONE = "America/New_York"
@@ -19,6 +25,7 @@ TIMEZONE = "America/New_York"
 AS_OF = "2018-01-01"
 _SHOWN = ("customer_id", "probability", "percentile", "band")
 _ROWS = 3
+_TOP, _TOP_NEW = 5, 3
 #: What the demo's own file begins with, before the digest of the rest: any other file is somebody's work, and stays.
 _MARK = "# Made by `persopredict demo`"
 
@@ -46,6 +53,12 @@ type = "conversion"
 event = "coupon_redemption"
 horizon = "28d"
 active_within = "91d"
+
+[targets.affinity_department_28d]       # which departments each will buy from in the next four weeks, and which would be new to them
+type = "affinity"
+event = "purchase"
+horizon = "28d"
+by = "department"
 """
 
 
@@ -73,8 +86,8 @@ def _events(source: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(folder: str | Path = FOLDER, *, progress: Callable[[str], None] | None = None) -> tuple[JobResult, str]:
-    """Write the configuration into `folder` and run the job; what it did, and the text to show.
+def run(folder: str | Path = FOLDER, *, progress: Callable[[str], None] | None = None) -> JobResult:
+    """Write the configuration into `folder` and run the job.
 
     Raises
     ------
@@ -90,28 +103,69 @@ def run(folder: str | Path = FOLDER, *, progress: Callable[[str], None] | None =
     text = configuration()
     path.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    result = load(file).build(progress=progress).run(AS_OF)
-    return result, "\n\n".join([str(result), *_first_rows(result), _next(path)])
+    return load(file).build(progress=progress).run(AS_OF)
 
 
-def _first_rows(result: JobResult) -> Iterator[str]:
-    """For each target the likeliest customers as a table, each with the two strongest reasons."""
-    for outcome in result.outcomes:
-        if outcome.attributes is None:
-            continue
-        first = outcome.attributes.nlargest(_ROWS, "probability", keep="first")
-        shown = first[list(_SHOWN)].copy()
-        for place, name in enumerate(("first reason", "second reason")):
-            shown[name] = [_reason(found, place) for found in first["reasons"]]
-        table = shown.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=60)
-        yield f"The likeliest of {outcome.target}, of {outcome.counts.get('scored', 0):,} scored:\n{table}"
+def shown(result: JobResult) -> str:
+    """What the job did, then of each target what its attributes look like."""
+    published = [(outcome, outcome.attributes) for outcome in result.outcomes if outcome.attributes is not None]
+    tables = (_example(outcome, rows) if rows["category"].notna().any() else _likeliest(outcome, rows) for outcome, rows in published)
+    return "\n\n".join([str(result), *tables])
+
+
+def _likeliest(outcome: Outcome, rows: pd.DataFrame) -> str:
+    """The likeliest customers as a table, each with the two strongest reasons."""
+    first = rows.nlargest(_ROWS, "probability", keep="first")
+    columns = first[list(_SHOWN)].copy()
+    for place, name in enumerate(("first reason", "second reason")):
+        columns[name] = [_reason(found, place) for found in first["reasons"]]
+    table = columns.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=60)
+    return f"The likeliest of {outcome.target}, of {outcome.counts.get('scored', 0):,} scored:\n{table}"
 
 
 def _reason(reasons: Sequence[Mapping[str, Any]], place: int) -> str:
     return f"{reasons[place]['label']}: {reasons[place]['value_text']}" if len(reasons) > place else ""
 
 
-def _next(folder: Path) -> str:
+def _example(outcome: Outcome, rows: pd.DataFrame) -> str:
+    """The household to whom something new is suggested that sets it apart most from the others, told to a marketer."""
+    pairs = rows[rows["category"].notna()].reset_index(drop=True)
+    new = pairs["is_new"].eq(True)
+    # How many more of a hundred like it will buy there than of all: the likeliest is what everybody buys, and the highest index may
+    # belong to what hardly anybody does.
+    ahead = pairs["probability"] * (1 - 1 / pairs["affinity_index"])
+    best = pairs.loc[(ahead[new] if new.any() else ahead).idxmax()]
+    mine = pairs[pairs["customer_id"] == best["customer_id"]].sort_values("rank")
+    known, never = mine[~mine["is_new"].eq(True)].head(_TOP), mine[mine["is_new"].eq(True)].head(_TOP_NEW)
+    width = max(28, *(len(name) for name in mine["category"]))
+    until = best["valid_until"].astimezone(zone(TIMEZONE))
+    lines = [
+        f"An example of {outcome.target}: household {best['customer_id']}, of {outcome.counts.get('scored', 0):,} scored.",
+        f"  {f'before {until:%Y-%m-%d} it buys from':<{width}}  {'chance':>6}  {'against the others':>18}  {'percentile':>10}",
+        *(_suggestion(row, width) for _, row in known.iterrows()),
+    ]
+    if len(never):
+        lines += ["  and where it never bought so far", *(_suggestion(row, width) for _, row in never.iterrows())]
+        usual = _percent(best["probability"] / best["affinity_index"])
+        lines.append(f"New and above the usual: {best['category']}, {_percent(best['probability'])} where it is {usual} of all households.")
+    return "\n".join(lines)
+
+
+def _suggestion(row: pd.Series[Any], width: int) -> str:
+    likely = f"{row['affinity_index']:.1f} x as likely"
+    return f"  {row['category']:<{width}}  {_percent(row['probability']):>6}  {likely:>18}  {row['percentile']:>10}"
+
+
+def _percent(share: float) -> str:
+    """In words of a marketer, who knows that nothing is certain.
+
+    >>> _percent(0.734), _percent(0.998), _percent(0.002)
+    ('73%', '>99%', '<1%')
+    """
+    return ">99%" if share > 0.99 else "<1%" if share < 0.01 else f"{share:.0%}"
+
+
+def next_steps(folder: Path) -> str:
     """What lies where, and commands to go on with, aligned."""
     python = f"import persopredict as pp; w = pp.Warehouse('{folder}/warehouse.duckdb')"
     commands = [

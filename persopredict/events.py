@@ -488,7 +488,7 @@ class EventLog:
         """The facts of the sources and lookups alone, which can be had even if no row is usable; then there is no table `events`."""
         facts = tuple(read.facts(self.engine, (spans or {}).get(read.name)) for read in intakes)
         lookups_ = tuple(read.facts(self.engine, events) for read in self._lookup_intakes[0])
-        return LogFacts(self.timezone, self.columns, facts, numeric=self.numeric, lookups=lookups_)
+        return LogFacts(self.timezone, self.columns, facts, numeric=self.numeric, lookups=lookups_, categories=self.categories)
 
     def quarantine(self) -> pa.Table:
         """The rows that can't be used: source, code, reason, row (JSON text), in this order of columns and of rows."""

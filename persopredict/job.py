@@ -7,10 +7,12 @@ not trained in vain; a version without an alias serves nobody.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +29,12 @@ from persopredict.errors import (
     WarehouseBusyError,
 )
 from persopredict.events import EventLog, Moment
+from persopredict.features.spec import Feature
 from persopredict.job_result import JobResult, Outcome, State
 from persopredict.predictor import Predictor
 from persopredict.promotion import Verdict, judge
 from persopredict.registry import ModelVersion, Registry
+from persopredict.targets import Affinity, Target, target_from_dict
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Warehouse
@@ -187,6 +191,8 @@ class Job:
             if not score:
                 return self._outcome(_read(registry, name, champion.version), champion.version, "trained", notes)
             version, served = self._serving(champion, registry, as_of, notes)
+            if _same_question(served.target, predictor.target):
+                served.target = predictor.target  # How many categories are published is no part of a model: it holds as it stands today.
             self._progress(f"{name}: scoring")
             frame = served.attributes(self.events, as_of, model_version=str(version))
             return self._outcome(served, version, "published", notes, frame)
@@ -200,23 +206,26 @@ class Job:
             return Outcome.without(name, error, "failed")
 
     def _champion(self, predictor: Predictor, registry: Registry, as_of: datetime, train: str, notes: list[str]) -> ModelVersion:
-        """The champion, trained before if that is due; raises `TooLittleDataError` if there is none."""
+        """The champion, trained before if that is due; raises `TooLittleDataError` if there is none that answers what is asked."""
         name = predictor.target.name
         champion = registry.champion(name)
+        answers = champion is not None and _answers(champion, predictor.target)
         if train == "always" or (train == "due" and self._due(predictor, champion, registry.challenger(name), as_of)):
             try:
                 champion = self._train(predictor, registry, champion, as_of, notes)
             except TooLittleDataError as error:
-                if champion is None or train == "always":
+                if not answers or train == "always":
                     raise
                 notes.append(f"not trained again: {error.problems[0].message if error.problems else error}")
-        if champion is None:
+        elif not answers:
+            changed = "" if champion is None else f" that answers it as it is defined now: version {champion.version} was asked otherwise"
             remedy = "run 'persopredict train' or 'persopredict run' first"
-            raise TooLittleDataError("no model", [Problem("no_model", f"{name} has no champion", remedy=remedy)])
+            raise TooLittleDataError("no model", [Problem("no_model", f"{name} has no champion{changed}", remedy=remedy)])
+        assert champion is not None
         return champion
 
     def _due(self, predictor: Predictor, champion: ModelVersion | None, challenger: ModelVersion | None, as_of: datetime) -> bool:
-        if champion is None or champion.trained_until is None:
+        if champion is None or champion.trained_until is None or not _answers(champion, predictor.target):
             return True
         if champion.trained_until > as_of:
             return False  # A backfill: what has seen later data is not replaced by what has seen less.
@@ -239,17 +248,14 @@ class Job:
             calibration=predictor.calibration, random_state=predictor.random_state,
         ).fit(self.events, until)  # fmt: skip
         if fresh.dropped_:
-            longest = ", ".join(
-                str(window) for window in sorted({f.window for f in fresh.dropped_ if f.window}, key=lambda w: w.approximate)
-            )
-            notes.append(
-                f"{len(fresh.dropped_)} features left out: their windows ({longest}) are longer than the history at the first cutoff"
-            )
+            notes.append(_left_out(fresh.dropped_))
         self._progress(f"{name}: registering")
         version = registry.register(fresh, name=name, fingerprint=self.events.fingerprint(until))
         serving = None if champion is None else _kept(registry, name, champion.version)
         if champion is not None and serving is None:
             verdict = Verdict(True, f"version {champion.version} can't be read any more")
+        elif champion is not None and not _answers(champion, predictor.target):
+            verdict = Verdict(True, f"the target was defined anew, version {champion.version} answers what was asked before")
         else:
             verdict = judge(serving, fresh, self.events)
         if verdict.promoted:
@@ -286,13 +292,9 @@ class Job:
         return int(versions.iloc[0]) if len(versions) and str(versions.iloc[0]).isdecimal() else None
 
     def _outcome(self, served: Predictor, version: int, state: State, notes: Sequence[str], frame: pd.DataFrame | None = None) -> Outcome:
-        counts: dict[str, int] = {}
-        if frame is not None:
-            status = frame["not_scored_reason"].fillna("scored").value_counts()
-            counts = {str(key): int(status[key]) for key in sorted(status.index, key=lambda key: (key != "scored", str(key)))}
         return Outcome(
             served.target.name, state, evaluation=served.evaluation_, model_version=str(version), trained_until=served.trained_until_,
-            counts=counts, attributes=frame, notes=tuple(notes),
+            counts={} if frame is None else _customers_by_status(frame), attributes=frame, notes=tuple(notes),
         )  # fmt: skip
 
     def _publish(self, outcomes: Sequence[Outcome], as_of: datetime) -> None:
@@ -309,6 +311,12 @@ class Job:
             self.warehouse.publish(runs, keep=self.keep, quarantine=self.events.quarantine())
         except WarehouseBusyError as error:
             raise WarehouseBusyError(f"{error}. Nothing was published; the models are kept, and the next run scores with them") from None
+
+
+def _customers_by_status(frame: pd.DataFrame) -> dict[str, int]:
+    """How many customers were scored, then how many were not, by reason; an affinity has several rows of each."""
+    counted = frame.groupby(frame["not_scored_reason"].fillna("scored"))["customer_id"].nunique()
+    return {str(key): int(counted[key]) for key in sorted(counted.index, key=lambda key: (key != "scored", str(key)))}
 
 
 def _name_problems(names: Sequence[str]) -> list[Problem]:
@@ -339,6 +347,25 @@ def _estimator_problems(predictors: Sequence[Predictor]) -> list[Problem]:
             remedy = "give an LGBMClassifier; or fit and predict yourself, and Warehouse.publish what you get"
             problems.append(Problem("estimator_not_kept", text, remedy=remedy, source=predictor.target.name))
     return problems
+
+
+def _left_out(features: Sequence[Feature]) -> str:
+    windows = sorted({feature.window for feature in features if feature.window}, key=lambda window: window.approximate)
+    one = len(features) == 1
+    what, verb = ("1 feature left out: its window", "is") if one else (f"{len(features)} features left out: their windows", "are")
+    return f"{what} ({', '.join(map(str, windows))}) {verb} longer than the history at the first cutoff"
+
+
+def _answers(version: ModelVersion, target: Target) -> bool:
+    """Whether a version was trained for the target as it is defined now; who knows nothing of it is believed."""
+    return "target" not in version.tags or _same_question(target_from_dict(json.loads(version.tags["target"])), target)
+
+
+def _same_question(known: Target, asked: Target) -> bool:
+    """Whether two definitions of a target differ at most in how much of the answer is published."""
+    if isinstance(known, Affinity) and isinstance(asked, Affinity):
+        known = replace(known, top=asked.top, top_new=asked.top_new)
+    return known == asked
 
 
 def _kept(registry: Registry, name: str, version: int) -> Predictor | None:

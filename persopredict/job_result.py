@@ -31,7 +31,7 @@ class Outcome:
     code, reason : why it was skipped or failed, "" otherwise; `problems` holds the same with counts and remedies.
     evaluation, model_version, trained_until : of the model that served.
     counts : customers by status: "scored", then the reasons of the others.
-    attributes : what was published.
+    attributes : what was published; of an affinity several rows for each customer.
     notes : what else a reader should know (promotion, features left out).
 
     >>> print(Outcome.without("churn", PersopredictError("no", [Problem("no_model", "churn has no champion", remedy="train it")])))
@@ -82,9 +82,17 @@ class Outcome:
             lines[0] += f", grade {self.grade}"
         if self.counts:
             lines.append("customers: " + ", ".join(f"{count:,} {status}" for status, count in self.counts.items()))
+        lines += self._pairs()
         if self.trained_until is not None:
             lines.append(f"model: version {self.model_version}, trained until {local(self.trained_until, timezone)}")
         return "\n  ".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _pairs(self) -> Iterator[str]:
+        """How many rows were published, where these are not customers but customers' categories."""
+        rows = self.attributes
+        if rows is not None and (pairs := int(rows["category"].notna().sum())):
+            new = int(rows["is_new"].eq(True).sum())
+            yield f"published: {pairs:,} pairs of customer and category, {new:,} of them new to the customer"
 
 
 @dataclass(frozen=True, eq=False)

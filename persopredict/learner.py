@@ -34,9 +34,11 @@ DEFAULTS: dict[str, Any] = {
 PAIR_DEFAULTS: dict[str, Any] = {
     "n_estimators": 200,
     "learning_rate": 0.08,
-    "num_leaves": 31,
+    "num_leaves": 15,
     "min_child_samples": 200,
-    "colsample_bytree": 0.6,
+    "colsample_bytree": 0.5,
+    "subsample": 0.5,
+    "subsample_freq": 1,
     "reg_lambda": 10.0,
     "max_bin": 127,
 }
@@ -158,7 +160,7 @@ def fit(
     fresh.set_params(**{key: random_state for key, value in given.items() if value is None and key.rpartition("__")[2] == "random_state"})
     import lightgbm as lgb
 
-    weighed: dict[str, Any] = {} if weight is None or (weight == 1).all() else {"sample_weight": weight}
+    weighed: dict[str, Any] = {} if weight is None or (weight == 1).all() else {_weight_of(fresh): weight}
     try:
         if isinstance(fresh, lgb.LGBMClassifier):
             fresh.set_params(**_settled(given, X.size))
@@ -166,10 +168,24 @@ def fit(
         return EstimatorScorer(fresh.fit(X, y, **weighed))
     except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
         text = f"{type(estimator).__name__} refused {len(y):,} snapshots of {len(names)} features"
-        nulls = np.isnan(X).any()
-        remedy = "features hold nulls: put an imputer before it, or give them a fallback" if nulls else "mend its parameters"
+        remedy = "mend its parameters"
+        if np.isnan(X).any():
+            remedy = "features hold nulls: put an imputer before it, or give them a fallback"
+        if weighed and "sample_weight" in str(error):
+            remedy = "rows are drawn from many and weighted: give a classifier whose fit takes sample_weight"
         problem = Problem("estimator_refused", text, example=str(error).strip().split("\n")[0], remedy=remedy)
     raise SpecificationError("the estimator can't be fitted", [problem])
+
+
+def _weight_of(estimator: Any) -> str:
+    """The argument of `fit` that takes the weights of rows; in a pipeline its last step does."""
+    from sklearn.pipeline import Pipeline
+
+    steps = []
+    while isinstance(estimator, Pipeline):
+        step, estimator = estimator.steps[-1]
+        steps.append(step)
+    return "__".join([*steps, "sample_weight"])
 
 
 def _settled(given: Mapping[str, Any], size: int) -> dict[str, Any]:

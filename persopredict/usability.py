@@ -5,7 +5,7 @@ Pure: it reads `LogFacts`, which `events` gathers from the engine, and the targe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from persopredict import conditions
 from persopredict.errors import Problem, Severity, did_you_mean
 from persopredict.sources import UNUSABLE
-from persopredict.targets import Target
+from persopredict.targets import KINDS_OF_AFFINITY, Affinity, Target
 from persopredict.times import Duration
 
 #: Fewer customers than this with the outcome, and nothing can be validated: 10 positives leave an AUC's standard error near 0.08
@@ -94,7 +94,7 @@ class LookupFacts:
 
 @dataclass(frozen=True)
 class LogFacts:
-    """What the whole log held. `events`: name to (rows, customers)."""
+    """What the whole log held. `events`: name to (rows, customers); `categories`: the levels, `category` first."""
 
     timezone: str
     columns: tuple[str, ...]
@@ -106,6 +106,7 @@ class LogFacts:
     sources_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     numeric: tuple[str, ...] = ()
     lookups: tuple[LookupFacts, ...] = ()
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -296,6 +297,9 @@ def _target_problems(target: Target, facts: LogFacts) -> list[Problem]:
     for key in ("where", "cohort"):
         texts = conditions.misread(getattr(target, key), facts.columns, facts.numeric)
         problems += [Problem("unknown_column", f"{key}: {text}", source=target.name) for text in texts]
+    if isinstance(target, Affinity):
+        changing = {name for lookup in facts.lookups if lookup.versioned for name in lookup.columns}
+        problems += affinity_problems(target, facts.categories, facts.columns, changing)
     if problems:
         return problems
     problems += _history_problems(target, facts)
@@ -305,6 +309,23 @@ def _target_problems(target: Target, facts: LogFacts) -> list[Problem]:
         problems.append(
             Problem("too_few_positives", text, "warning", doers, remedy="lengthen the horizon or widen the event", source=target.name)
         )
+    return problems
+
+
+def affinity_problems(target: Affinity, categories: Sequence[str], columns: Collection[str], changing: Collection[str]) -> list[Problem]:
+    """What keeps a log of these category levels and columns from being asked for an affinity; `changing`: facts with a history."""
+    allowed = [*categories, *(name for name in KINDS_OF_AFFINITY if name in columns)]
+    problems = []
+    if target.by not in allowed:
+        text, remedy = f"by={target.by!r} is no level of category, item_id, channel, hour or weekday", did_you_mean(target.by, allowed)
+        if target.by in ("category", *KINDS_OF_AFFINITY):
+            text, remedy = f"the log has no {target.by}", f"map it when the log is made; {remedy}"
+        problems.append(Problem("unknown_category", text, remedy=remedy, source=target.name))
+    read = set() if target.where is None else set(conditions.columns(target.where))
+    if late := sorted(read & set(changing)):
+        text = f"where reads {', '.join(late)}, a fact that changes in time"
+        remedy = "use a column of the events, or a lookup without valid_from"
+        problems.append(Problem("versioned_fact", text, remedy=remedy, source=target.name))
     return problems
 
 
@@ -323,7 +344,8 @@ def _history_problems(target: Target, facts: LogFacts) -> list[Problem]:
         text = f"{max(span.days, 0)} days were observed, gap and horizon need {need.days} after each cutoff, twice at least"
         return [Problem("log_too_short", text, "warning", remedy="shorten the horizon, or wait for more history", source=target.name)]
     history = span - need
-    if history < LONGEST_WINDOW:
+    # What is known of pairs has no windows.
+    if history < LONGEST_WINDOW and not isinstance(target, Affinity):
         text = f"no cutoff has more than {history.days} days before it: features over longer windows are left out"
         return [
             Problem("window_longer_than_history", text, "note", remedy="nothing; longer windows come with more history", source=target.name)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from persopredict.affinity.pairs import HALF_LIVES, SPANS, Pairs, State, within
+from persopredict.affinity.pairs import HALF_LIVES, QUARTER, SPANS, Pairs, State, within
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NAN = float("nan")
-NAMES = ("occasions", *(within(span) for span in range(1, SPANS + 1)), *HALF_LIVES, "recency", "tenure", "gap", "overdue")
+NAMES = ("occasions", QUARTER, *(within(span) for span in range(1, SPANS + 1)), *HALF_LIVES, "recency", "tenure", "gap", "overdue")
 
 
 def measured(days, moment, horizon):
@@ -19,6 +19,7 @@ def measured(days, moment, horizon):
     gap = (ages[0] - ages[-1]) / (len(ages) - 1) if len(ages) > 1 else NAN
     return {
         "occasions": len(ages),
+        QUARTER: sum(age <= horizon / 4 for age in ages),
         **{within(span): sum(age <= span * horizon for age in ages) for span in range(1, SPANS + 1)},
         **{name: sum(0.5 ** (age / max(1, round(length * horizon))) for age in ages) for name, length in HALF_LIVES.items()},
         "recency": ages[-1] if ages else NAN,

@@ -10,12 +10,12 @@ import lightgbm as lgb
 import pandas as pd
 import polars as pl
 
-from persopredict.datasets import MadeLog, made_log
+from persopredict.datasets import MadeLog, MadeTastes, made_log, made_tastes
 from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.job import Job
 from persopredict.predictor import Predictor
-from persopredict.targets import Churn, Conversion, Target
+from persopredict.targets import Affinity, Churn, Conversion, Target
 from persopredict.warehouse import Warehouse
 
 CHURN = Churn("purchase", "28d")
@@ -69,10 +69,38 @@ def job(folder: Path, *, of: EventLog | None = None, targets: tuple[Target, ...]
     return Job(events() if of is None else of, settings.pop("predictors", made), **{"warehouse": folder / "warehouse.duckdb"} | settings)
 
 
+TASTE = Affinity("purchase", "14d", by="family", active_within="56d", top=4, top_new=2)
+STAYING_AWAY = Churn("purchase", "14d", active_within="56d")
+
+
+@functools.cache
+def tastes() -> MadeTastes:
+    """200 customers, 10 categories, 180 days, 3,060 events, from 2024-01-01."""
+    return made_tastes(200, categories=10, days=180, seed=1)
+
+
+#: Three nights two weeks apart; at each the labels of the night before have just ended.
+TASTE_NIGHTS = tuple(datetime.fromisoformat("2024-06-29T00:00:00+00:00") - timedelta(days=days) for days in (28, 14, 0))
+
+
+def taste_events() -> EventLog:
+    return EventLog(tastes().events, observed=(tastes().start, tastes().end), category=("department", "family"))
+
+
+def taste_predictor(**settings: object) -> Predictor:
+    return Predictor(TASTE, estimator=learner(**{"n_estimators": 8} | settings))
+
+
+def taste_job(folder: Path, *, of: EventLog | None = None, **settings) -> Job:
+    """A job of churn and of an affinity."""
+    predictors = settings.pop("predictors", [predictor(STAYING_AWAY), taste_predictor()])
+    return job(folder, of=taste_events() if of is None else of, predictors=predictors, **{"retrain_every": "14d"} | settings)
+
+
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
     """What a reader of the warehouse sees, `scored_at` aside."""
     warehouse = Warehouse(folder / "warehouse.duckdb")
-    orders = {"predictive_attributes": "target, as_of, customer_id", "customer_attributes": "customer_id", "runs": "target, as_of"}
+    orders = {"predictive_attributes": "target, as_of, customer_id, rank", "customer_attributes": "customer_id", "runs": "target, as_of"}
     found = {name: warehouse.sql(f"SELECT * FROM {name} ORDER BY {order}") for name, order in orders.items()}
     return {name: table.drop(columns="scored_at", errors="ignore") for name, table in found.items()}
 

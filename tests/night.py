@@ -1,8 +1,8 @@
 """Nights to be killed: `python -m tests.night` imports once, then forks one job for each line of its standard input.
 
-A line is JSON with `folder` and `as_of`, and, if the job is to be killed, `when` ("before" or "after"), the dotted `name` of a function and
-which `call` of it. The job kills itself there with SIGKILL, as `kill -9` does: nothing is cleaned up, no buffer is written. The answer is
-a line with the exit code, -9 if it was killed.
+A line is JSON with `folder`, `kind` ("shop" or "tastes") and `as_of`, and, if the job is to be killed, `when` ("before" or "after"), the
+dotted `name` of a function and which `call` of it. The job kills itself there with SIGKILL, as `kill -9` does: nothing is cleaned up, no
+buffer is written. The answer is a line with the exit code, -9 if it was killed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from persopredict import job, learner, registry, tracking, warehouse
 from tests import made
 
 __all__ = ["job", "learner", "registry", "warehouse"]  # Imported once, for every job.
+JOBS = {"shop": made.job, "tastes": made.taste_job}
 
 
 def deadly(when: str, name: str, call: int) -> None:
@@ -46,7 +47,7 @@ def work(order: dict[str, Any]) -> int:
     try:
         if "name" in order:
             deadly(order["when"], order["name"], order["call"])
-        return made.job(Path(order["folder"])).run(datetime.fromisoformat(order["as_of"])).exit_code
+        return JOBS[order["kind"]](Path(order["folder"])).run(datetime.fromisoformat(order["as_of"])).exit_code
     except BaseException:
         traceback.print_exc()
         return 99
@@ -54,6 +55,7 @@ def work(order: dict[str, Any]) -> int:
 
 def main() -> None:
     made.log()
+    made.tastes()
     with tracking.discreet():
         tracking._empty_store()
     for line in sys.stdin:

@@ -8,7 +8,7 @@ import pytest
 
 from persopredict.affinity import features as module
 from persopredict.affinity.features import PAIR_FEATURES, pair_matrix
-from persopredict.affinity.population import SCORES, Block, Population
+from persopredict.affinity.population import RATES, SCORES, Block, Population
 from tests.histories import made_history, state_at, states_before
 
 CUSTOMERS, CATEGORIES, MOMENT, HORIZON = 60, 7, 190, 28
@@ -80,6 +80,7 @@ def pair_by_loop(who, what, population):
     recent = (decayed(days, 63) + prior * mean) / (decayed(trips, 63) + prior)
     return {
         "occasions": len(days),
+        "occasions_quarter": len(within(days, 0.25)),
         **{f"occasions_{spans}": len(within(days, spans)) for spans in (1, 2, 3)},
         "presence": sum(taken_in) / horizons,
         "decayed_fast": decayed(days, 21),
@@ -120,13 +121,13 @@ def test_every_feature_is_of_the_pair_the_category_the_customer_or_of_what_goes_
     }
     assert about["pair"] | about["customer"] == looped
     assert about["together"] == set(SCORES)
-    assert about["category"] == {"popularity", "popularity_ever", "trend", "adoption", "repeat_rate"}
+    assert about["category"] == set(RATES)
     assert matrix.shape == (CUSTOMERS * CATEGORIES, len(PAIR_FEATURES))
     assert matrix.dtype == np.float32
 
 
 def test_features_of_a_category_are_the_populations(matrix, population):
-    for name in ("popularity", "popularity_ever", "trend", "adoption", "repeat_rate"):
+    for name in RATES:
         assert column(matrix, name) == pytest.approx(np.tile(getattr(population, name), (CUSTOMERS, 1)), rel=1e-6)
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from persopredict.affinity import population as module
 from persopredict.affinity.pairs import State
@@ -70,6 +71,18 @@ def test_adoption_and_repeat_rate_are_of_those_eligible_a_horizon_before(populat
     for what in range(CATEGORIES):
         assert population.adoption[what] == pytest.approx((new[what] + 50 * adoption) / (len(without[what]) + 50))
         assert population.repeat_rate[what] == pytest.approx((again[what] + 5 * repeat) / (len(takers[what]) + 5))
+
+
+def test_rates_of_now_are_of_the_last_quarter_of_a_horizon(population):
+    now, week, before = active(MOMENT), took(MOMENT - HORIZON // 4, MOMENT), took(0, MOMENT - HORIZON // 4)
+    without = [[who for who in now if (who, what) not in before] for what in range(CATEGORIES)]
+    new = [sum((who, what) in week for who in without[what]) for what in range(CATEGORIES)]
+    adoption = sum(new) / sum(map(len, without))
+    for what in range(CATEGORIES):
+        recent = sum((who, what) in week for who in now) / len(now)
+        assert population.popularity_now[what] == pytest.approx(recent)
+        assert population.trend_now[what] == pytest.approx((recent + 5 / len(now)) / (population.popularity[what] / 4 + 5 / len(now)))
+        assert population.adoption_now[what] == pytest.approx((new[what] + 50 * adoption) / (len(without[what]) + 50))
 
 
 def test_a_base_rate_is_close_to_popularity_and_never_0_or_1():
@@ -329,3 +342,17 @@ def test_tables_carry_the_moment_they_were_made_from(population):
     assert (table["population_as_of"] == START + timedelta(days=MOMENT)).all()
     assert table["popularity"].tolist() == population.popularity.tolist()
     assert table["prior_trips"].tolist() == population.habits.prior.tolist()
+
+
+def test_the_number_of_threads_changes_no_digit():
+    history = made_history(400, 60, 200)
+    states = states_before(history, 200, customers=400, categories=60)
+
+    def weights(threads):
+        with threadpool_limits(threads, "blas"):
+            return Population.of(states).weights
+
+    one, two = weights(1), weights(2)
+    assert set(one) == set(SCORES)
+    for name in SCORES:
+        assert one[name].tobytes() == two[name].tobytes()

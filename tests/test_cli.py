@@ -213,6 +213,49 @@ def test_check_exits_3_where_the_events_end_earlier_than_max_staleness(project):
     assert invoke("check", "--as-of", "2024-12-24").exit_code == 0
 
 
+AFFINITIES = """
+[targets.favourites]
+type = "affinity"
+event = "purchase"
+horizon = "28d"
+by = "item_id"
+[targets.best_hour]
+type = "affinity"
+event = "purchase"
+horizon = "28d"
+by = "hour"
+[targets.taste]
+type = "affinity"
+event = "purchas"
+horizon = "28d"
+by = "category"
+"""
+
+
+def test_check_tells_what_an_affinity_lacks_together_with_everything_else(project):
+    (project / "persopredict.toml").write_text(CONFIG + AFFINITIES)
+    done = invoke("check")
+    assert done.exit_code == 1
+    problems = [line for line in done.stdout.splitlines() if line.startswith("- error")]
+    assert len(problems) == 3
+    for problem in (
+        "unknown_category [favourites]: the log has no item_id. Remedy: map it when the log is made; there are: 'hour', 'weekday'.",
+        "unknown_event [taste]: the log never holds 'purchas' (event). Remedy: did you mean 'purchase'?",
+        "unknown_category [taste]: the log has no category. Remedy: map it when the log is made; there are: 'hour', 'weekday'.",
+    ):
+        assert f"- error {problem}" in problems
+    assert "naive_times" in done.stdout
+    assert "best_hour" not in done.stdout
+
+
+def test_check_names_the_nearest_level_of_an_affinity_that_another_source_spoils(project):
+    with_stores = CONFIG.replace('value = "amount"\n', 'value = "amount"\ncategory = ["Store No", "amount"]\n')
+    (project / "persopredict.toml").write_text(with_stores + AFFINITIES.partition("[targets.best_hour]")[0].replace("item_id", "store_n"))
+    done = invoke("check")
+    assert done.exit_code == 2
+    assert "did you mean 'store_no'?" in done.stderr
+
+
 # train, score, run --------------------------------------------------------------------------------------------------
 
 
@@ -226,9 +269,11 @@ def test_dates_are_read_in_the_projects_zone(project, job, name, option):
 def test_the_demo_shows_what_it_did(tmp_path, monkeypatch):
     from persopredict import demo
 
-    monkeypatch.setattr(demo, "run", lambda folder, progress: (SimpleNamespace(exit_code=4), f"made in {folder.name}"))
+    monkeypatch.setattr(demo, "run", lambda folder, progress: SimpleNamespace(exit_code=4, made_in=folder.name))
+    monkeypatch.setattr(demo, "shown", lambda result: f"made in {result.made_in}")
+    monkeypatch.setattr(demo, "next_steps", lambda folder: f"look into {folder.name}")
     done = invoke("demo", str(tmp_path / "first"))
-    assert (done.exit_code, done.stdout) == (4, "made in first\n")
+    assert (done.exit_code, done.stdout) == (4, "made in first\n\nlook into first\n")
 
 
 def test_a_date_that_is_none_is_bad_usage(project, job):
@@ -330,6 +375,26 @@ def test_a_step_that_fails_is_marked():
     assert "✓ features" in file.getvalue()
     assert "✗ training" in file.getvalue()
     assert "✓ training" not in file.getvalue()
+
+
+# On a terminal ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_long_lines_are_folded_between_words_on_a_terminal_and_nowhere_else(project):
+    piped = command("check", folder=project, COLUMNS="60", TERM="xterm").stdout
+    theirs, ours = os.openpty()
+    start = [sys.executable, "-c", "from persopredict.cli import main; main()", "check"]
+    environment = os.environ | {"COLUMNS": "60", "TERM": "xterm"}
+    subprocess.run(start, cwd=project, env=environment, stdout=ours, stderr=subprocess.DEVNULL, timeout=60, check=True)
+    os.close(ours)
+    shown = os.read(theirs, 100_000).decode().replace("\r\n", "\n")
+    os.close(theirs)
+    assert max(map(len, piped.splitlines())) > 60 >= max(map(len, shown.splitlines()))
+    assert shown.split() == piped.split()
+    whole = piped.splitlines()
+    assert [line for line in shown.splitlines() if line not in whole and not line.startswith("- ")]
+    assert all(line.startswith("  ") for line in shown.splitlines() if line not in whole and not line.startswith("- "))
 
 
 # In a process of its own --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import importlib
+import inspect
 import io
 import os
 import re
@@ -24,6 +25,8 @@ import pytest
 import typer.main
 
 from persopredict import errors, sections
+from persopredict.affinity import baselines, candidates, population, sampling
+from persopredict.affinity.features import PAIR_FEATURES
 from persopredict.attributes import COLUMNS, NOT_SCORED_REASONS
 from persopredict.cli import app
 from persopredict.config import load
@@ -147,6 +150,42 @@ def exit_codes() -> str:
     return table(("code", "meaning"), [(code, meaning) for code, _, meaning in (entry.partition(" ") for entry in text.split("; "))])
 
 
+def pair_features() -> str:
+    """What the model of an affinity knows, from the features themselves."""
+    about = {"pair": "the pair", "category": "the category", "together": "what goes together", "customer": "the customer"}
+    return table(("feature", "about", "value"), [(f"`{entry.name}`", about[entry.about], entry.label) for entry in PAIR_FEATURES])
+
+
+def affinity_candidates() -> str:
+    most = inspect.signature(candidates.candidates).parameters["most"].default
+    marks = (
+        (candidates.OWN, "their own, those with the most decayed occasions"),
+        (candidates.POPULAR, "the most popular in the last horizon"),
+        (candidates.RISING, f"those with the strongest trend, of at least {candidates.FEWEST_TAKERS} takers"),
+        (candidates.UNTRIED[population.GOES_TOGETHER], "new ones that go together best with all that was taken"),
+        (candidates.UNTRIED[population.FOLLOWS], "new ones that follow best from what was taken lately"),
+    )
+    return table(("at most", "which"), [(str(round(share * most)), which) for share, which in marks])
+
+
+def affinity_limits() -> str:
+    matrices = inspect.signature(population.Population.of).parameters
+    limits = (
+        ("pairs that have occurred, times moments", sampling.MOST_HELD, _beyond_what_is_held()),
+        ("rows that a model learns from", sampling.MOST_ROWS, "rows are drawn, with weights"),
+        ("rows of one test", sampling.MOST_TESTED, "customers are left out"),
+        ("categories of the matrices", matrices["most"].default, "the ones most taken"),
+        ("customers from whom the matrices are learnt", matrices["sample"].default, "evenly chosen among the eligible"),
+        ("customers who settle the baselines' half-life and weight", baselines._SAMPLE, "evenly chosen"),
+    )
+    return table(("what", "at most", "beyond it"), [(what, f"{most:,}", beyond) for what, most, beyond in limits])
+
+
+def _beyond_what_is_held() -> str:
+    moments, customers = sampling._FEWEST_MOMENTS, sampling._FEWEST_CUSTOMERS
+    return f"the earliest moments are left out, as long as {moments} remain, then customers, as long as {customers:,} remain"
+
+
 SECTIONS = {
     "project": sections.Project,
     "source": sections.Source,
@@ -168,6 +207,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     "quarantine": quarantine,
     "commands": commands,
     "exit_codes": exit_codes,
+    "pair_features": pair_features,
+    "affinity_candidates": affinity_candidates,
+    "affinity_limits": affinity_limits,
     **{f"toml.{name}": (lambda model=model: section_table(model)) for name, model in SECTIONS.items()},
 }
 

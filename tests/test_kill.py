@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from persopredict.registry import Registry
 from tests import made
-from tests.made import NIGHTS
+from tests.made import NIGHTS, TASTE_NIGHTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -44,20 +45,22 @@ NUMBERS = ("model_version", "run_id")
 
 
 class Nights:
-    """A folder with one night in it, as it was before a second one and after it."""
+    """A folder with one night in it, as it was before a second one and after it; `kind` of job as in `night`."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
-        self.folder, self.process = folder / "shop", process
+    def __init__(self, folder: Path, process: subprocess.Popen[str], kind: str = "shop", dates: Sequence[datetime] = NIGHTS[1:]) -> None:
+        self.folder, self.process, self.kind = folder / "shop", process, kind
         self.backup = folder / "backup"
+        self.first, self.second = dates
         self.folder.mkdir()
-        assert self.run(NIGHTS[1]) == 0
+        assert self.run(self.first) == 0
         shutil.copytree(self.folder, self.backup)
         self.before = made.tables(self.folder)
-        assert self.run(NIGHTS[2]) == 0
+        assert self.run(self.second) == 0
         self.after = made.tables(self.folder)
 
     def run(self, as_of: datetime, when: str = "", name: str = "", call: int = 0) -> int:
-        order = {"folder": str(self.folder), "as_of": as_of.isoformat()} | ({"when": when, "name": name, "call": call} if name else {})
+        order = {"folder": str(self.folder), "kind": self.kind, "as_of": as_of.isoformat()}
+        order |= {"when": when, "name": name, "call": call} if name else {}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
@@ -77,32 +80,46 @@ class Nights:
 
 
 @pytest.fixture(scope="module")
-def nights(tmp_path_factory):
+def process():
     start = [sys.executable, "-m", "tests.night"]
     root = Path(__file__).parent.parent
     with subprocess.Popen(start, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Nights(tmp_path_factory.mktemp("nights"), process)
+        yield process
         process.kill()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_job_killed_while(nights, moment):
+@pytest.fixture(scope="module")
+def nights(process, tmp_path_factory):
+    return Nights(tmp_path_factory.mktemp("nights"), process)
+
+
+def killed_while(nights: Nights, moment: str) -> None:
+    """Kill the second night there: readers see the first alone or both whole, and the next job makes up for it."""
     nights.restore()
-    assert nights.run(NIGHTS[2], *MOMENTS[moment]) == -9
+    assert nights.run(nights.second, *MOMENTS[moment]) == -9
 
     visible = nights.after if moment in COMMITTED else nights.before
     made.assert_same(made.tables(nights.folder), visible, but=NUMBERS)
     assert len(nights.copy()) == len(nights.before["customer_attributes"])
 
-    assert nights.run(NIGHTS[2]) == 0
+    assert nights.run(nights.second) == 0
     found = made.tables(nights.folder)
     made.assert_same(found, nights.after, but=NUMBERS)
     assert (found["runs"].groupby("target")["run_id"].nunique() == 2).all()
     rows = found["predictive_attributes"]
     assert set(rows["run_id"]) == set(found["runs"]["run_id"])
     assert len(nights.copy()) == len(found["customer_attributes"])
-    assert nights.copy().filter(like="_as_of").max().max() == pd.Timestamp(NIGHTS[2])
+    assert nights.copy().filter(like="_as_of").max().max() == pd.Timestamp(nights.second)
     assert nights.running() == 0
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_job_killed_while(nights, moment):
+    killed_while(nights, moment)
+
+
+def test_a_job_with_an_affinity_killed_while_publishing(process, tmp_path):
+    killed_while(Nights(tmp_path, process, "tastes", TASTE_NIGHTS[1:]), "publishing, some rows written")
 
 
 @pytest.mark.parametrize("moment", FIRST)

@@ -16,6 +16,7 @@ from persopredict.affinity.pairs import (
     GAP,
     OCCASIONS,
     OVERDUE,
+    QUARTER,
     RECENCY,
     SLOW,
     SPANS,
@@ -25,7 +26,7 @@ from persopredict.affinity.pairs import (
     State,
     within,
 )
-from persopredict.affinity.population import SCORES, Block, Floats, Numbers, Population, at_least_once, expected_trips, held
+from persopredict.affinity.population import RATES, SCORES, Block, Floats, Numbers, Population, at_least_once, expected_trips, held
 
 #: Rows and customers worked on at a time: few enough to stay near the processor.
 ROWS, CUSTOMERS = 65_536, 4096
@@ -49,6 +50,7 @@ PAIR_FEATURES: tuple[PairFeature, ...] = (
         "pair",
         {
             OCCASIONS: "times taken so far",
+            QUARTER: "times taken in the last quarter of a horizon",
             within(1): "times taken in the last horizon",
             within(2): "times taken in the last two horizons",
             within(3): "times taken in the last three horizons",
@@ -72,9 +74,12 @@ PAIR_FEATURES: tuple[PairFeature, ...] = (
         "category",
         {
             "popularity": "share of customers who took it in the last horizon",
+            "popularity_now": "share of customers who took it in the last quarter of a horizon",
             "popularity_ever": "share of customers who ever took it",
             "trend": "popularity now against a horizon before",
+            "trend_now": "popularity in the last quarter of a horizon against the whole",
             "adoption": "share of those new to it who took it within a horizon",
+            "adoption_now": "share of those new to it who took it within the last quarter of a horizon",
             "repeat_rate": "share of those who took it who did so again in the next horizon",
         },
     ),
@@ -206,6 +211,7 @@ class _Rows:
         total = self._per_customer(self.state.pairs[SLOW][self.pairs])[self.row]
         return {
             OCCASIONS: occasions,
+            QUARTER: self._value(QUARTER, 0.0),
             **{within(span): counts[span] for span in (1, 2, 3)},
             "presence": np.minimum(present / existed[self.row], 1.0),
             FAST: self._value(FAST, 0.0),
@@ -224,8 +230,7 @@ class _Rows:
         }
 
     def _category(self) -> dict[str, Floats]:
-        names = ("popularity", "popularity_ever", "trend", "adoption", "repeat_rate")
-        return {name: getattr(self.population, name)[self.category] for name in names}
+        return {name: getattr(self.population, name)[self.category] for name in RATES}
 
     def _together(self) -> dict[str, Floats]:
         population = self.population

@@ -15,17 +15,17 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
-from persopredict import conditions
+from persopredict import conditions, usability
 from persopredict.affinity.pairs import Codes
 from persopredict.engines.base import Engine, Step
 from persopredict.engines.expressions import cast_to, col, every, func, lit, select, table
-from persopredict.errors import Problem, did_you_mean
+from persopredict.errors import Problem
 from persopredict.events import EventLog
 from persopredict.features.measured import integers
 from persopredict.features.measures import Integers
 from persopredict.lookups import JoinedLookup
-from persopredict.sources import CUSTOMER
-from persopredict.targets import KINDS_OF_AFFINITY, Affinity, Target
+from persopredict.sources import CUSTOMER, is_blank
+from persopredict.targets import Affinity, Target
 
 #: What the target's events are called among occasions.
 EVENT = "occasion"
@@ -34,23 +34,9 @@ _NUMBERS = count()
 
 
 def affinity_problems(target: Affinity, events: EventLog) -> list[Problem]:
-    """What keeps a log from being asked for an affinity."""
-    levels = events.categories
-    allowed = [*levels, *(name for name in KINDS_OF_AFFINITY if name in events.columns)]
-    problems = []
-    if target.by not in allowed:
-        missing = target.by in KINDS_OF_AFFINITY or target.by == "category"
-        text = f"the log has no {target.by}" if missing else f"by={target.by!r} is no level of category, item_id, channel, hour or weekday"
-        remedy = did_you_mean(target.by, allowed) if allowed else "map a category when the log is made"
-        problems.append(Problem("unknown_category", text, remedy=remedy, source=target.name))
-    facts = {name for lookup in events.lookups if lookup.versioned for name in lookup.columns}
-    read = set() if target.where is None else set(conditions.columns(target.where))
-    if late := sorted(read & facts):
-        text = f"where reads {', '.join(late)}, a fact that changes in time"
-        problems.append(
-            Problem("versioned_fact", text, remedy="use a column of the events, or a lookup without valid_from", source=target.name)
-        )
-    return problems
+    """What keeps a log from being asked for an affinity; `EventLog.check` tells it too."""
+    changing = {name for lookup in events.lookups if lookup.versioned for name in lookup.columns}
+    return usability.affinity_problems(target, events.categories, events.columns, changing)
 
 
 class Occasions:
@@ -154,7 +140,7 @@ class Occasions:
         named: list[exp.Expression] = []
         if self._by is not None:
             keys["category"] = cast_to(col(self._by, events), "VARCHAR")
-            named.append(exp.NEQ(this=func("TRIM", keys["category"].copy()), expression=lit("")))
+            named.append(exp.Not(this=exp.paren(is_blank(keys["category"].copy()))))
         known = func("GREATEST", happened, func("COALESCE", col("known_us", events), happened.copy()))
         columns = {**keys, "event_us": happened, "known_us": func("MIN", known), "day": func("MIN", col("day", events))}
         query = select(columns, events)

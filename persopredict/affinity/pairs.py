@@ -20,6 +20,8 @@ Codes = NDArray[np.int32]
 #: Windows of one to so many horizons back are counted.
 SPANS = 6
 OCCASIONS, RECENCY, TENURE, GAP, OVERDUE = "occasions", "recency", "tenure", "gap", "overdue"
+#: Occasions in the last quarter of a horizon: what has just become popular is popular now.
+QUARTER = "occasions_quarter"
 FAST, SLOW, FAR = "decayed_fast", "decayed_slow", "decayed_far"
 #: Half-lives in horizons.
 HALF_LIVES = {FAST: 0.75, SLOW: 2.25, FAR: 6.0}
@@ -40,7 +42,8 @@ class Pairs:
 
     `customer`, `category`: numbers, shape (pairs,). `values`: by name, float32, shape (pairs,):
 
-    - ``occasions``: all of them, at least 1; ``occasions_1`` … ``occasions_6``: in the last one to six horizons, 0 if none;
+    - ``occasions``: all of them, at least 1; ``occasions_quarter``, ``occasions_1`` … ``occasions_6``: in the last quarter of a
+      horizon, and in the last one to six horizons, 0 if none;
     - ``decayed_fast``, ``decayed_slow``, ``decayed_far``: occasions, each halved for every 0.75, 2.25 or 6 horizons of its age;
     - ``recency``: days since the last; ``tenure``: days since the first;
     - ``gap``: mean days between active days, nan below two; ``overdue``: days since the last active day over that gap, nan like it.

@@ -7,15 +7,17 @@ customer's own pairs give a score for every category.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from persopredict.affinity.pairs import FAST, HALF_LIVES, OCCASIONS, SLOW, SPANS, TENURE, State, within
+from persopredict.affinity.pairs import FAST, HALF_LIVES, OCCASIONS, QUARTER, SLOW, SPANS, TENURE, State, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +37,11 @@ CHUNK = 8192
 EASE_PENALTY = 0.1
 GOES_TOGETHER, FOLLOWS = "goes_together", "follows"
 
+#: What a category's features are.
+RATES = ("popularity", "popularity_now", "popularity_ever", "trend", "trend_now", "adoption", "adoption_now", "repeat_rate")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 Input = Literal["taken", "own"]
 
 
@@ -59,6 +66,17 @@ REGRESSIONS = (
     Regression("corrected_by_own", "own", True, 4, 0.05),
 )
 SCORES = (GOES_TOGETHER, *(regression.name for regression in REGRESSIONS))
+
+
+def _one_thread(call: Callable[P, R]) -> Callable[P, R]:
+    """Products of matrices on one thread: how BLAS shares one out decides its last digits (law 7)."""
+
+    @wraps(call)
+    def limited(*args: P.args, **named: P.kwargs) -> R:
+        with threadpool_limits(1, "blas"):
+            return call(*args, **named)
+
+    return limited
 
 
 def expected_trips(state: State, customers: NDArray[Any]) -> Floats:
@@ -242,6 +260,18 @@ def _count(state: State, who: NDArray[np.bool_], pairs: NDArray[np.bool_]) -> Fl
     return counts
 
 
+def _rates_now(now: State, takers: Floats, eligible: float) -> dict[str, Floats]:
+    """The rates of the last quarter of a horizon."""
+    lately, ever = now.pairs[QUARTER], now.pairs[OCCASIONS]
+    recent, few = _count(now, now.eligible, lately > 0) / eligible, FEW_TAKERS / eligible
+    without = now.eligible.sum() - _count(now, now.eligible, ever > lately)
+    return {
+        "popularity_now": recent,
+        "trend_now": (recent + few) / (takers / eligible / 4 + few),
+        "adoption_now": _shrunk(_count(now, now.eligible, (lately > 0) & (ever == lately)), without, FEW_WITHOUT),
+    }
+
+
 def _rates(states: Sequence[State]) -> dict[str, Floats]:
     """The rates of every category; adoption and repeat rate of who was eligible a horizon ago, not only of who has come back since."""
     now = states[0]
@@ -253,6 +283,7 @@ def _rates(states: Sequence[State]) -> dict[str, Floats]:
         "popularity": takers / eligible,
         "popularity_ever": _count(now, now.eligible, now.pairs[OCCASIONS] > 0) / eligible,
         "base_rate": (takers + 0.5 * overall) / (eligible + 0.5),
+        **_rates_now(now, takers, eligible),
     }
     if len(states) == 1:
         unknown = np.full(now.categories, np.nan)
@@ -326,9 +357,12 @@ class Population:
 
     - `takers`: how many took it in the last horizon, and as a share `popularity`; `base_rate`, that share kept off 0 and 1;
     - `popularity_before`: the share a horizon earlier; `trend`: the ratio of the two, 5 takers added to both;
+    - `popularity_now`: the share that took it in the last quarter of a horizon; `trend_now`: its ratio to a quarter of `popularity`, 5
+      takers added to both;
     - `popularity_ever`: the share that ever took it;
-    - `adoption`: the share that took it in the last horizon, of those who had not before; `repeat_rate`: of those who took it in the
-      horizon before; both drawn towards their means over all categories, with the weight of 50 and of 5 customers;
+    - `adoption`, `adoption_now`: the share that took it in the last horizon, or the last quarter of one, of those who had not before;
+      `repeat_rate`: in the last horizon, of those who took it in the horizon before; all drawn towards their means over all categories,
+      with the weight of 50, 50 and 5 customers;
     - `habits`: how their shares of trips are shrunk.
 
     Without an earlier state trend is 1, and popularity_before, adoption and repeat_rate are nan. `seen`: the categories that anyone ever
@@ -340,9 +374,12 @@ class Population:
     takers: Floats
     popularity: Floats
     popularity_before: Floats
+    popularity_now: Floats
     popularity_ever: Floats
     trend: Floats
+    trend_now: Floats
     adoption: Floats
+    adoption_now: Floats
     repeat_rate: Floats
     base_rate: Floats
     habits: Habits
@@ -351,6 +388,7 @@ class Population:
     weights: Mapping[str, Floats]
 
     @classmethod
+    @_one_thread
     def of(cls, states: Sequence[State], *, most: int = 500, sample: int | NDArray[Any] = 50_000) -> Population:
         """The population at the first of states, each a horizon earlier than the one before it, over the same customers and categories.
 
@@ -371,6 +409,7 @@ class Population:
         """How many categories the log has."""
         return len(self.takers)
 
+    @_one_thread
     def scores(self, block: Block, names: Sequence[str] = SCORES) -> dict[str, Floats]:
         """By name, the scores of customers for the categories of the matrices; `block` is theirs, with `columns` as columns.
 
@@ -391,7 +430,7 @@ class Population:
         """A row for every category by number, with `population_as_of`."""
         import pyarrow as pa
 
-        names = ("takers", "popularity", "popularity_before", "popularity_ever", "trend", "adoption", "repeat_rate", "base_rate")
+        names = ("takers", *RATES, "popularity_before", "base_rate")
         columns: dict[str, Any] = {"category": np.arange(self.categories), "population_as_of": [self.as_of] * self.categories}
         columns.update({name: getattr(self, name) for name in names})
         return pa.table({**columns, "mean_share": self.habits.mean, "prior_trips": self.habits.prior})

@@ -12,7 +12,21 @@ from numpy.typing import NDArray
 
 from persopredict import outcomes
 from persopredict.affinity.occasions import EVENT, Occasions
-from persopredict.affinity.pairs import GAP, HALF_LIVES, OCCASIONS, OVERDUE, RECENCY, SPANS, TENURE, Codes, Floats32, Pairs, State, within
+from persopredict.affinity.pairs import (
+    GAP,
+    HALF_LIVES,
+    OCCASIONS,
+    OVERDUE,
+    QUARTER,
+    RECENCY,
+    SPANS,
+    TENURE,
+    Codes,
+    Floats32,
+    Pairs,
+    State,
+    within,
+)
 from persopredict.events import EventLog
 from persopredict.features.measures import Integers, needs
 from persopredict.features.spec import Feature
@@ -55,12 +69,23 @@ def spans_of(horizon: Duration, number: int) -> Duration:
     return Duration(days=horizon.days * number, hours=horizon.hours * number)
 
 
+def quarter_of(horizon: Duration) -> Duration:
+    """A quarter of a horizon, at least an hour.
+
+    >>> str(quarter_of(Duration(days=28))), str(quarter_of(Duration(days=30))), str(quarter_of(Duration(hours=2)))
+    ('7d', '180h', '1h')
+    """
+    days, rest = divmod(horizon.days, 4)
+    return max(Duration(days=days, hours=rest * 6 + horizon.hours // 4), Duration(hours=1), key=lambda length: length.approximate)
+
+
 def measures_of(horizon: Duration) -> dict[str, Feature]:
     """What is measured of pairs and of trips, by name; see `pairs.Pairs`."""
     days = horizon.approximate.total_seconds() / 86_400
     half_lives = {name: max(1, round(horizons * days)) for name, horizons in HALF_LIVES.items()}
     return {
         OCCASIONS: Feature("count", fallback=0),
+        QUARTER: Feature("count", window=quarter_of(horizon), fallback=0),
         **{within(number): Feature("count", window=spans_of(horizon, number), fallback=0) for number in range(1, SPANS + 1)},
         **{name: Feature("decayed_sum", half_life=Duration(days=length), fallback=0) for name, length in half_lives.items()},
         RECENCY: Feature("recency", fallback=None),
@@ -180,10 +205,16 @@ def _customers(
     ids: list[Any] = []
     reasons: list[NDArray[np.int8]] = []
     values: list[Floats32] = []
-    for batch in Measuring(Survey(events, wanted, cutoffs=moments)).batches():
-        shape = (len(moments), batch.measured.groups)
+    survey = Survey(events, wanted, cutoffs=moments)
+    for batch in Measuring(survey).batches():
         ids += batch.customers.to_pylist()
         reasons.append(outcomes.reasons(target, batch.measured.__getitem__))
         own = [batch.measured.feature(feature, numeric).astype(np.float32) for feature in features]
-        values.append(np.stack(own, -1) if own else np.empty((*shape, 0), np.float32))
-    return np.array(ids, object), np.concatenate(reasons, 1), np.concatenate(values, 1)
+        values.append(np.stack(own, -1) if own else np.empty((*reasons[-1].shape, 0), np.float32))
+    reason, value = np.concatenate(reasons, 1), np.concatenate(values, 1)
+    if survey.own:
+        # Facts that change make a group of each customer at each moment, in this order.
+        ids = ids[:: len(moments)]
+        shape = len(ids), len(moments)
+        reason, value = reason.reshape(shape).T, value.reshape(*shape, len(features)).swapaxes(0, 1)
+    return np.array(ids, object), reason, value

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from persopredict import learner, outcomes
 from persopredict.affinity.baselines import PairBaselines, own
+from persopredict.affinity.features import PAIR_FEATURES
 from persopredict.affinity.occasions import affinity_problems
 from persopredict.affinity.pairs import OCCASIONS, Codes
 from persopredict.affinity.training import PairTraining, Standing, ranked, read_with_past
 from persopredict.comparison import Paired
-from persopredict.errors import SpecificationError
+from persopredict.errors import Problem, SpecificationError
 from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.forward import matured_cutoffs, within_history
@@ -24,6 +25,7 @@ from persopredict.model import Fitted, Model, Recipe
 from persopredict.ranking import RankedFold
 from persopredict.ranking_evaluation import paired_ndcg, rank_evaluate
 from persopredict.ranking_results import RankingEvaluation
+from persopredict.snapshots import snapshots
 from persopredict.targets import Affinity
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class PairTask:
 
     def fit(self, events: EventLog, recipe: Recipe, until: datetime) -> Fitted:
         """Train, validate and calibrate on what was known before `until`."""
-        self._check(events)
+        self._check(events, recipe.features or ())
         cutoffs = matured_cutoffs(events, self.target, recipe.cutoffs, until)
         features: tuple[Feature, ...] = ()
         dropped: tuple[Feature, ...] = ()
@@ -55,24 +57,36 @@ class PairTask:
         reading = training.reading(cutoffs, until, chosen)
         standings = {cutoff: Standing.of(reading, cutoff, events.zone) for cutoff in cutoffs}
         rows = training.rows(reading, standings, cutoffs)
-        folds, choice = training.calibrated(training.tests(reading, standings, rows, cutoffs))
+        folds, choice = training.calibrated(training.tests(reading, standings, rows, cutoffs, chosen))
         evaluation = rank_evaluate(folds, target=self.target.name, calibration=choice, seed=recipe.random_state)
-        baseline, scorer = training.baselines(reading, standings, cutoffs), training.fit(rows)
+        baseline, scorer = training.baselines(reading.taken, standings, cutoffs), training.fit(rows)
         counts = len(rows.y), int(rows.y.sum())
         model = Model(features, dropped, tuple(training.names), scorer, choice.calibrator, baseline, *counts)
         return Fitted(model, tuple(cutoffs), tuple(folds), evaluation)
 
-    def _check(self, events: EventLog) -> None:
-        if problems := affinity_problems(self.target, events):
+    def _check(self, events: EventLog, features: Sequence[Feature]) -> None:
+        problems = affinity_problems(self.target, events)
+        given = {feature.name for feature in PAIR_FEATURES}
+        problems += [
+            Problem("feature_name", f"{feature.name!r} is the name of a feature of pairs", remedy="give your own another name=")
+            for feature in features
+            if feature.name in given
+        ]
+        try:
+            # A plan that is not carried out: it knows every column that conditions and features read in vain.
+            snapshots(events, [events.observed[0]], features, [self.target])
+        except SpecificationError as error:
+            problems += error.problems
+        if problems:
             raise SpecificationError(f"{self.target.name} doesn't fit the log", problems)
 
     def scores(self, events: EventLog, as_of: datetime, model: Model) -> pd.DataFrame:
         """For each customer asked, their `top` likeliest categories and the `top_new` likeliest of those never taken; ordered by customer
-        and rank. Who is not asked has one row, with the reason.
+        and rank. Who is not asked has one row, with the reason; who is asked while no category is known, too (``too_little_data``).
         """
         import pandas as pd
 
-        self._check(events)
+        self._check(events, model.features)
         reading = read_with_past(events, self.target, [as_of], model.features)
         standing = Standing.of(reading, as_of, events.zone)
         found = Published.of(standing, model, self.target)
@@ -82,20 +96,22 @@ class PairTask:
         frame["rank"], frame["is_new"], frame["percentile"] = found.rank, found.new, found.percentile
         frame["not_scored_reason"] = pd.Series([None] * len(frame), dtype=object)
         frame["reasons"] = pd.Series([[] for _ in range(len(frame))], dtype=object)
-        code = reading.reasons[as_of]
-        known = np.flatnonzero((code > 0) & (code != outcomes.REASONS.index("no_history") + 1))
+        reasons = np.array([None, *outcomes.REASONS], object)[reading.reasons[as_of]]
+        reasons[np.setdiff1d(standing.eligible, found.customer)] = "too_little_data"
+        known = np.flatnonzero((reasons != None) & (reasons != "no_history"))  # noqa: E711
         others = pd.DataFrame({"customer_id": reading.customer_id[known]})
-        others["not_scored_reason"] = np.array([None, *outcomes.REASONS], object)[code[known]]
+        others["not_scored_reason"] = reasons[known]
         # Where nobody is asked, or everybody, an empty frame must not decide the types of columns.
         parts = [part for part in (frame, others) if len(part)]
         whole = pd.concat(parts, ignore_index=True) if parts else frame
+        whole["probability"] = whole.get("probability", np.nan)
         return whole.sort_values("customer_id", kind="stable", ignore_index=True)
 
     def test(self, events: EventLog, cutoffs: Sequence[datetime], model: Model) -> list[RankedFold]:
         """What the model says at cutoffs, beside labels that have ended; the cutoffs without any are left out."""
         if not cutoffs:
             return []
-        self._check(events)
+        self._check(events, model.features)
         reading = read_with_past(events, self.target, cutoffs, model.features, labelled=True)
         trained = model.rows, model.positives
         standings = (Standing.of(reading, cutoff, events.zone) for cutoff in cutoffs)

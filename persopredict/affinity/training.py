@@ -193,7 +193,7 @@ class PairTraining:
         """Drawn candidates of the cutoffs whose labels have ended; raises `TooLittleDataError` if they can't teach anything."""
         of_customers, of_categories = hashes(reading.customer_id), hashes(reading.categories)
         budget = MOST_ROWS // max(1, len(cutoffs))
-        parts = []
+        parts: list[PairRows] = []
         for cutoff in cutoffs:
             taken, standing = reading.taken[cutoff], standings[cutoff]
             if taken is None or not len(standing.eligible):
@@ -205,18 +205,18 @@ class PairTraining:
             who, what = customer[places], category[places]
             X = standing.matrix(who, what)
             parts.append(PairRows(np.full(len(places), microseconds(cutoff)), who, what, X, y[places], weight))
-        rows = PairRows.joined(parts) if parts else None
-        self._enough(rows, len(cutoffs))
-        assert rows is not None
-        return rows
+        if not any(len(standings[cutoff].eligible) for cutoff in cutoffs):
+            text = f"no customer is eligible at any of {len(cutoffs)} cutoffs"
+            raise too_little(self.target, [Problem("no_eligible_customers", text, remedy="widen active_within or the cohort")])
+        self._enough(parts, len(cutoffs))
+        return PairRows.joined(parts)
 
-    def _enough(self, rows: PairRows | None, cutoffs: int) -> None:
-        total = 0 if rows is None else len(rows.y)
-        positives = 0 if rows is None else int(rows.y.sum())
+    def _enough(self, parts: Sequence[PairRows], cutoffs: int) -> None:
+        total, positives = sum(len(part.y) for part in parts), sum(int(part.y.sum()) for part in parts)
         problems = []
         if not total:
-            text = f"no customer is eligible, or no category known, at any of {cutoffs} cutoffs"
-            problems.append(Problem("no_eligible_customers", text, remedy="widen active_within or the cohort"))
+            text = f"no event of the target had named a {self.target.by} at any of {cutoffs} cutoffs"
+            problems.append(Problem("no_category", text, remedy="take another level, or fill the column in"))
         for code, number, what in (("too_few_positives", positives, "taken"), ("too_few_negatives", total - positives, "not taken")):
             if total and number < MIN_POSITIVES:
                 text = f"{number} pairs of {total:,} were {what}, {MIN_POSITIVES} are the least to validate"
@@ -229,34 +229,44 @@ class PairTraining:
         """The estimator, fitted."""
         return learner.fit(self.estimator, rows.X, rows.y, self.names, self.random_state, weight=rows.weight)
 
-    def baselines(self, reading: Reading, standings: Mapping[datetime, Standing], cutoffs: Sequence[datetime]) -> PairBaselines:
-        """The lists to beat, at their best at the last of the cutoffs."""
+    def baselines(
+        self, known: Mapping[datetime, Taken | None], standings: Mapping[datetime, Standing], cutoffs: Sequence[datetime]
+    ) -> PairBaselines:
+        """The lists to beat, at their best at the last of the cutoffs, of which is `known` what was taken."""
         for cutoff in reversed(cutoffs):
-            taken, standing = reading.taken[cutoff], standings[cutoff]
+            taken, standing = known[cutoff], standings[cutoff]
             if taken is not None and len(standing.eligible):
                 customer, category = standing.pairs(standing.eligible)
-                y = labels_of(taken, customer, category, len(reading.categories))
+                y = labels_of(taken, customer, category, standing.state.categories)
                 return PairBaselines.fit(standing.state, standing.population, customer, category, y)
         return PairBaselines()
 
     # Tests ---------------------------------------------------------------------------------------------------------------------------
 
     def tests(
-        self, reading: Reading, standings: Mapping[datetime, Standing], rows: PairRows, cutoffs: Sequence[datetime]
+        self,
+        reading: Reading,
+        standings: Mapping[datetime, Standing],
+        rows: PairRows,
+        cutoffs: Sequence[datetime],
+        chosen: Integers | None = None,
     ) -> list[PairTest]:
-        """For each test cutoff, what a model that knew nothing later said; raises `TooLittleDataError` if none can be tested."""
+        """For each test cutoff, what a model that knew nothing later said; raises `TooLittleDataError` if none can be tested.
+
+        `chosen`: the customers that the reading holds.
+        """
         found = []
         for cutoff in tested_cutoffs(self.events, self.target, cutoffs):
             earlier, known = self.splitter.trains(cutoff, cutoffs), None
             taught = rows.at(earlier)
             if self.events.late:
                 # A label that became known after the test cutoff must not teach the model that is tested there.
-                known = self.reading(earlier, cutoff, self.held(cutoffs)[1]).taken
+                known = self.reading(earlier, cutoff, chosen).taken
                 taught = replace(taught, y=self._as_known(taught, known, earlier, len(reading.categories)))
             positives = int(taught.y.sum())
             if min(positives, len(taught.y) - positives) < _LEAST_TO_TRAIN or not len(standings[cutoff].eligible):
                 continue
-            scorer, baselines = self.fit(taught), self.baselines(reading, standings, earlier)
+            scorer, baselines = self.fit(taught), self.baselines(known or reading.taken, standings, earlier)
             fold = ranked(reading, standings[cutoff], scorer, None, baselines, (len(taught.y), positives))
             if fold is not None:
                 found.append(PairTest(cutoff, fold, known))

@@ -232,7 +232,9 @@ def attributes(
     scored, has_categories = rows["not_scored_reason"].isna(), bool(rows["category"].notna().any())
     rows["target"] = name
     rows["currency"] = rows["currency"].where(rows["expected_value"].notna())
-    rows["reasons"] = rows["reasons"].where(scored)
+    if (unasked := rows["reasons"].notna() & ~scored).any():
+        # Only if need be: pandas sets nested values one by one.
+        rows["reasons"] = rows["reasons"].mask(unasked)
     if has_categories and rows["rank"].isna().all():
         rows["rank"] = _ranks(rows["customer_id"], rows["category"], score)
     if rows["percentile"].isna().all():

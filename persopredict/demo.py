@@ -134,7 +134,8 @@ def _example(outcome: Outcome, rows: pd.DataFrame) -> str:
     # How many more of a hundred like it will buy there than of all: the likeliest is what everybody buys, and the highest index may
     # belong to what hardly anybody does.
     ahead = pairs["probability"] * (1 - 1 / pairs["affinity_index"])
-    best = pairs.loc[(ahead[new] if new.any() else ahead).idxmax()]
+    place: Any = (ahead[new] if new.any() else ahead).idxmax()
+    best = pairs.loc[place]
     mine = pairs[pairs["customer_id"] == best["customer_id"]].sort_values("rank")
     known, never = mine[~mine["is_new"].eq(True)].head(_TOP), mine[mine["is_new"].eq(True)].head(_TOP_NEW)
     width = max(28, *(len(name) for name in mine["category"]))

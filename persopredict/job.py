@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from persopredict.affinity.training import input_names
 from persopredict.attributes import target_name_problems
 from persopredict.errors import (
     DataError,
@@ -369,20 +370,23 @@ def _same_question(known: Target, asked: Target) -> bool:
 
 
 def _kept(registry: Registry, name: str, version: int) -> Predictor | None:
-    """The predictor of a version; None if its files are gone or incomplete."""
+    """The predictor of a version; None if its files are gone or incomplete, or if another persopredict made it, with other features."""
     try:
-        return registry.load(name, version)
+        found = registry.load(name, version)
     except PersopredictError as error:
         if isinstance(error, SpecificationError) or "tracking_files_missing" in {problem.code for problem in error.problems}:
             return None
         raise
+    # Features of pairs come with the library, not with the model: what a model was not trained on would be read as something else.
+    ours = not isinstance(found.target, Affinity) or list(found.model_.inputs) == input_names(found.features_)
+    return found if ours else None
 
 
 def _read(registry: Registry, name: str, version: int) -> Predictor:
     found = _kept(registry, name, version)
     if found is None:
-        remedy = "bring its artifacts back, or run 'persopredict train'"
-        problem = Problem("model_unreadable", f"the files of {name} version {version} are gone or incomplete", remedy=remedy)
+        text = f"the files of {name} version {version} are gone, incomplete or another persopredict's"
+        problem = Problem("model_unreadable", text, remedy="bring its artifacts back, or run 'persopredict train'")
         raise PersopredictError(f"{name} can't be scored", [problem])
     return found
 

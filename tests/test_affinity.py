@@ -45,7 +45,7 @@ def frame():
 
 
 def log_of(rows, *, end=MADE.end, **settings):
-    return EventLog(rows, category=("department", "family"), observed=(MADE.start, end), **settings)
+    return EventLog(rows, category=("department", "family"), observed=(MADE.start, end), **settings).limited(threads=1)
 
 
 @cache
@@ -107,12 +107,11 @@ def standing_of(rows, moment):
     return pairs, trips, dict(zip(keys, matrix, strict=True))
 
 
-def assert_same_standing(one, other, *, but=()):
-    """To the last bit, features named in `but` aside."""
+def assert_same_standing(one, other):
+    """To the last bit."""
     assert one[:2] == other[:2]
     assert one[2].keys() == other[2].keys()
-    kept = [place for place, name in enumerate(training.input_names(())) if name not in but]
-    left, right = (np.array([found[2][key] for key in one[2]])[:, kept] for found in (one, other))
+    left, right = (np.array([found[2][key] for key in one[2]]) for found in (one, other))
     np.testing.assert_array_equal(left, right)
 
 
@@ -203,9 +202,7 @@ def said(fitted):
     [
         pytest.param(events, id="the same log again"),
         pytest.param(lambda: log_of(frame()).limited(threads=2), id="two threads"),
-        pytest.param(
-            lambda: log_of(frame().sample(fraction=1.0, shuffle=True, seed=1)).limited(threads=1), id="one, rows in another order"
-        ),
+        pytest.param(lambda: log_of(frame().sample(fraction=1.0, shuffle=True, seed=1)), id="rows in another order"),
     ],
 )
 def test_the_same_events_give_the_same_model_and_the_same_rows(again, fitted, said):
@@ -377,7 +374,7 @@ def items():
 
 
 def test_thousands_of_rare_items_have_candidates_whose_recall_is_reported():
-    log, target = log_of(items()), Affinity("purchase", "28d", by="item_id")
+    log, target = log_of(items()), Affinity("purchase", "28d", by="item_id", top=500)
     found = predictor(target, cutoffs=CUTOFFS[1:]).fit(log, UNTIL)
     purchases = items().filter(pl.col("event") == "purchase").select("customer_id", "event_at", pl.col("item_id").cast(pl.String))
     (fold,) = found.folds_
@@ -394,7 +391,10 @@ def test_thousands_of_rare_items_have_candidates_whose_recall_is_reported():
     assert found.evaluation_.pooled.asked["explore"].candidates_recall < 0.9
     own = {(who, what) for who, _, what in before.rows() if who in asked}
     assert own <= candidates
-    assert len(scored(found.predict(log, LATER)))
+    rows = scored(found.predict(log, LATER)).groupby("category")
+    assert rows.size().nunique() > 50
+    assert rows["affinity_index"].mean().tolist() == pytest.approx([1] * len(rows))
+    assert (rows["percentile"].mean() * rows.size() >= 50 * (rows.size() + 1)).all()
 
 
 @pytest.mark.parametrize(("by", "names"), [("hour", range(24)), ("weekday", range(1, 8)), ("channel", ("web", "app", "store"))])
@@ -412,7 +412,7 @@ def test_the_best_moment_and_the_best_channel_are_affinities_too(by, names):
     assert [not new for new in rows["is_new"]] == [pair in taken for pair in zip(rows["customer_id"], rows["category"], strict=True)]
 
 
-@pytest.mark.parametrize(("top", "top_new"), [(3, 0), (1, 2), (1000, 0), (1000, 1000)])
+@pytest.mark.parametrize(("top", "top_new"), [(3, 0), (1, 2), (1000, 1000)])
 def test_as_many_as_asked_for_are_published_and_no_more_than_there_are(top, top_new):
     target = Affinity("purchase", "28d", by="department", top=top, top_new=top_new)
     rows = scored(predictor(target, cutoffs=CUTOFFS[1:]).fit(events(), UNTIL).predict(events(), LATER))
@@ -493,9 +493,9 @@ def test_a_learner_without_weights_is_refused_where_rows_are_drawn(monkeypatch):
 
 
 def test_default_features_of_customers_may_stand_beside_those_of_pairs():
-    mine = default_features(events(), until=UNTIL)
+    mine = default_features(events(), until=UNTIL)[::3]
     found = predictor(features=mine, cutoffs=CUTOFFS[1:], estimator=learner(num_leaves=15)).fit(events(), UNTIL)
-    assert len(found.features_) + len(found.dropped_) == len(mine) > 60
+    assert len(found.features_) + len(found.dropped_) == len(mine) > 20
     assert found.importance_[[feature.name for feature in found.features_]].sum() > 0
     assert len(scored(found.predict(events(), LATER)))
 

@@ -20,6 +20,7 @@ from tests.conformance import COLUMNS, DAY, FACTS, TICK, History, instants_of, p
 
 ZONES = ("UTC", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Pacific/Apia")
 HALF_LIVES = {"decayed_fast": 0.75, "decayed_slow": 2.25, "decayed_far": 6.0}
+QUARTERS = {"7d": Duration(days=1, hours=18), "36h": Duration(hours=9), "6h": Duration(hours=1)}
 BLANK = ("", " ", "\t", " \u00a0 ")
 PURCHASE = Affinity("purchase", "7d", by="category")
 
@@ -36,7 +37,8 @@ def edges(target, name):
     local, found = zone(name), set()
     for moment in instants_of(name):
         found |= {oracle.earlier(moment, multiple(target.horizon, number), local) for number in range(8)}
-        found |= {oracle.earlier(moment, Duration(days=91), local), oracle.later(moment, target.gap, local)}
+        found |= {oracle.earlier(moment, length, local) for length in (Duration(days=91), QUARTERS[str(target.horizon)])}
+        found |= {oracle.later(moment, target.gap, local)}
         found |= {oracle.later(oracle.later(moment, target.gap, local), target.horizon, local)}
     return sorted({moment + shift for moment in found for shift in (-TICK, timedelta(0), TICK)})
 
@@ -106,6 +108,7 @@ def measured(instants, cutoff, horizon, local):
     ages = [max(0, today - oracle.day_of(at, local)) for at in instants]
     return {
         "occasions": len(instants),
+        "occasions_quarter": sum(at >= oracle.earlier(cutoff, QUARTERS[str(horizon)], local) for at in instants),
         **{f"occasions_{n}": sum(at >= oracle.earlier(cutoff, multiple(horizon, n), local) for at in instants) for n in range(1, 7)},
         **{name: sum(0.5 ** (age / max(1, round(horizons * long))) for age in ages) for name, horizons in HALF_LIVES.items()},
         "recency": (cutoff - max(instants)) / DAY,

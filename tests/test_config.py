@@ -89,6 +89,7 @@ def test_the_example_is_read_as_it_says():
         Churn("purchase", "28d", active_within="91d", name="churn_purchase_28d"),
         Conversion("purchase", "7d", gap="1d", where="channel = 'web'", active_within="182d", name="conversion_web_7d"),
         Cancellation("unsubscribed", "28d", start="sent", competing=("bounced",), name="cancellation_newsletter_28d"),
+        Affinity("purchase", "28d", by="family", top=10, top_new=3),
     ]
 
 

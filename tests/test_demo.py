@@ -2,51 +2,113 @@
 
 from __future__ import annotations
 
-import polars as pl
+import re
+
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from persopredict import demo, learner
 from persopredict.config import load
 from persopredict.errors import ConfigurationError
+from persopredict.job_result import Outcome
 from persopredict.warehouse import Warehouse
 from tests import made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory):
+    """A made shop of 200 customers with tastes instead of the grocer's year, and few trees."""
+    rows = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    pq.write_table(made.tastes().events, rows)
+    query = f"SELECT * REPLACE (family AS department), department AS aisle FROM '{rows}'"
+    columns = {"customer_id": "customer_id", "event_at": "event_at", "value": "value", "category": ["department", "aisle"]}
+    known = {"columns": columns, "observed": ["2024-01-01", "2024-06-29"]}
+    events = {"purchase": "purchase", "coupon_redemption": "view"}
+    sources = [{"name": name, "event": name, "query": f"{query} WHERE event = '{event}'", **known} for name, event in events.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "complete_journey_sources", lambda timezone: sources)
+        patch.setattr(demo, "AS_OF", "2024-06-29")
+        for settings in (learner.DEFAULTS, learner.PAIR_DEFAULTS):
+            for name, value in {"n_estimators": 10, "num_leaves": 7, "n_jobs": 1}.items():
+                patch.setitem(settings, name, value)
+        yield
+
+
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """The demo's configuration over a made shop of 200 customers instead of the grocer's year."""
-    rows = made.frame().filter(pl.col("customer_id") <= "c0000200")
-    rows.write_parquet(tmp_path / "rows.parquet")
-    sources = [
-        {
-            "name": name,
-            "event": name,
-            "query": f"SELECT * FROM '{tmp_path / 'rows.parquet'}' WHERE event = '{event}'",
-            "columns": {"customer_id": "customer_id", "event_at": "event_at", "value": "value"},
-            "observed": ["2024-01-01", "2024-10-27"],
-        }
-        for name, event in (("purchase", "purchase"), ("coupon_redemption", "email_click"))
-    ]
-    monkeypatch.setattr(demo, "complete_journey_sources", lambda timezone: sources)
-    monkeypatch.setattr(demo, "AS_OF", "2024-10-27")
-    monkeypatch.setattr(learner, "DEFAULTS", learner.DEFAULTS | {"n_estimators": 20, "n_jobs": 1})
+def shop(tmp_path):
     return tmp_path / "demo"
 
 
-def test_the_demo_shows_metrics_rows_and_what_to_try_next(shop):
-    result, text = demo.run(shop)
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory):
+    """The folder, and what the demo shows."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    result = demo.run(folder)
     assert result.exit_code == 0
-    assert text.startswith(str(result))
-    published = Warehouse(shop / "warehouse.duckdb").attributes("churn_purchase_28d")
+    assert demo.shown(result).startswith(str(result))
+    return folder, demo.shown(result)
+
+
+@pytest.fixture
+def text(demonstrated):
+    return demonstrated[1]
+
+
+def published(demonstrated, target: str) -> pd.DataFrame:
+    return Warehouse(demonstrated[0] / "warehouse.duckdb").attributes(target)
+
+
+def test_the_demo_shows_the_likeliest_customers_with_their_reasons(demonstrated, text):
     table = text.split("The likeliest of churn_purchase_28d")[1].splitlines()
-    likeliest = published.nlargest(3, "probability", keep="first")
+    likeliest = published(demonstrated, "churn_purchase_28d").nlargest(3, "probability", keep="first")
     assert [line.split()[:2] for line in table[2:5]] == [[row.customer_id, f"{row.probability:.3f}"] for row in likeliest.itertuples()]
     assert likeliest["reasons"].iloc[0][0]["label"] in table[2]
-    assert "What to try next:" in text
+
+
+def test_the_demo_shows_the_household_to_whom_something_new_is_suggested_furthest_above_the_usual(demonstrated, text):
+    rows = [row for row in published(demonstrated, "affinity_department_28d").itertuples() if row.status == "scored"]
+    best = max((row for row in rows if row.is_new), key=lambda row: row.probability - row.probability / row.affinity_index)
+    mine = sorted((row for row in rows if row.customer_id == best.customer_id), key=lambda row: row.rank)
+    known, new = [row for row in mine if not row.is_new][:5], [row for row in mine if row.is_new][:3]
+    table = text.split("An example of affinity_department_28d: ")[1].splitlines()
+    assert table[0] == f"household {best.customer_id}, of {len({row.customer_id for row in rows})} scored."
+    assert table[1].split()[:5] == ["before", "2024-07-27", "it", "buys", "from"]
+    told = [re.split(r"\s{2,}", line.strip()) for line in table[2 : 3 + len(known) + len(new)]]
+    assert told.pop(len(known)) == ["and where it never bought so far"]
+    for cells, row in zip(told, [*known, *new], strict=True):
+        assert cells == [row.category, f"{row.probability:.0%}", f"{row.affinity_index:.1f} x as likely", str(row.percentile)]
+    chance, usual = f"{best.probability:.0%}", f"{best.probability / best.affinity_index:.0%}"
+    assert table[len(told) + 3] == f"New and above the usual: {best.category}, {chance} where it is {usual} of all households."
+    assert max(map(len, table)) <= 80
+
+
+def test_the_demo_tells_what_lies_where_and_what_to_try_next(demonstrated):
+    shop = demonstrated[0]
+    told = demo.next_steps(shop)
+    assert "What to try next:" in told
     for name in ("persopredict.toml", "warehouse.duckdb", "customer_attributes.parquet", "mlflow.db", "mlartifacts"):
         assert (shop / name).exists()
-        assert name in text
+        assert name in told
     assert load(shop / "persopredict.toml").path("mlflow.db") == str(shop / "mlflow.db")
+
+
+def test_a_household_that_has_bought_everything_is_shown_without_anything_new():
+    rows = pd.DataFrame(
+        {
+            "customer_id": ["a", "b", "b"],
+            "category": ["bread", "bread", "wine"],
+            "probability": [0.5, 0.996, 0.4],
+            "affinity_index": [0.7, 1.3, 1.2],
+            "rank": [1, 1, 2],
+            "is_new": [False, False, False],
+            "percentile": [25, 75, 50],
+            "valid_until": pd.Timestamp("2024-01-29 05:00", tz="UTC"),
+        }
+    )
+    lines = demo._example(Outcome("taste", "published", counts={"scored": 2}, attributes=rows), rows).splitlines()
+    assert lines[0] == "An example of taste: household b, of 2 scored."
+    assert [line.split()[:2] for line in lines[2:]] == [["bread", ">99%"], ["wine", "40%"]]
 
 
 def test_a_configuration_of_somebody_else_is_left_alone(shop):

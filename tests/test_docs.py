@@ -176,7 +176,7 @@ def affinity_limits() -> str:
         ("rows of one test", sampling.MOST_TESTED, "customers are left out"),
         ("categories of the matrices", matrices["most"].default, "the ones most taken"),
         ("customers from whom the matrices are learnt", matrices["sample"].default, "evenly chosen among the eligible"),
-        ("customers who settle the baselines' half-life and weight", baselines._SAMPLE, "evenly chosen"),
+        ("customers who settle the baselines' half-life and weight", baselines.DECIDING, "evenly chosen"),
     )
     return table(("what", "at most", "beyond it"), [(what, f"{most:,}", beyond) for what, most, beyond in limits])
 

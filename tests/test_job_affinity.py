@@ -299,6 +299,17 @@ def test_a_model_of_an_affinity_whose_files_are_gone_fails_alone(nights, events,
     assert not [name for name in wide if name.startswith(TASTE.name)], "scores that nobody stands for are taken back"
 
 
+def test_a_model_of_an_affinity_from_another_version_of_the_library_fails_alone(nights, events, tmp_path, monkeypatch):
+    from persopredict import job
+    from persopredict.affinity import training
+
+    served_by(tmp_path, nights, version=3, targets=(STAYING_AWAY, TASTE))
+    monkeypatch.setattr(job, "input_names", lambda features: [*training.input_names(features), "one_more"])
+    result = made.taste_job(tmp_path, of=events).run(END)
+    assert [(outcome.state, outcome.code) for outcome in result.outcomes] == [("published", ""), ("failed", "model_unreadable")]
+    assert "another persopredict's" in result.outcomes[1].reason
+
+
 def test_an_affinity_that_fails_while_it_is_scored_leaves_churn_published(nights, events, tmp_path, monkeypatch):
     from persopredict.errors import EngineError
 

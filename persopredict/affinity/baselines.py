@@ -19,10 +19,11 @@ from persopredict.ranking import rank_customers
 #: The candidates for half-lives, by the name of what they weigh: none, and those that are measured.
 _DECAYS = (OCCASIONS, *reversed(HALF_LIVES))
 #: Popularity, as a share of customers, is worth so many occasions.
-_WEIGHTS = (0.3, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0)
+_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: What only breaks ties must not do more.
 _TIE = 1e-4
-_SAMPLE = 1_000
+#: So many customers decide on half-life and weight.
+DECIDING = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,7 @@ class PairBaselines:
 
     @classmethod
     def fit(cls, state: State, population: Population, customer: Codes, category: Codes, y: NDArray[Any]) -> PairBaselines:
-        """The best settings for pairs of a cutoff whose label has ended, ordered by customer; a thousand customers decide."""
-        who = np.unique(customer)
-        if len(who) > _SAMPLE:
-            kept = np.isin(customer, who[np.linspace(0, len(who) - 1, _SAMPLE).astype(int)])
-            customer, category, y = customer[kept], category[kept], y[kept]
+        """The best settings for pairs of a cutoff whose label has ended, ordered by customer."""
         if not len(customer):
             return cls()
         codes = np.unique(customer, return_inverse=True)[1]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from persopredict import learner
 from persopredict.affinity import states
-from persopredict.affinity.baselines import PairBaselines, own
+from persopredict.affinity.baselines import DECIDING, PairBaselines, own
 from persopredict.affinity.candidates import candidates
 from persopredict.affinity.features import PAIR_FEATURES, pair_matrix
 from persopredict.affinity.occasions import Occasions
@@ -235,8 +235,8 @@ class PairTraining:
         """The lists to beat, at their best at the last of the cutoffs, of which is `known` what was taken."""
         for cutoff in reversed(cutoffs):
             taken, standing = known[cutoff], standings[cutoff]
-            if taken is not None and len(standing.eligible):
-                customer, category = standing.pairs(standing.eligible)
+            if taken is not None and len(eligible := standing.eligible):
+                customer, category = standing.pairs(eligible[:: -(-len(eligible) // DECIDING)])
                 y = labels_of(taken, customer, category, standing.state.categories)
                 return PairBaselines.fit(standing.state, standing.population, customer, category, y)
         return PairBaselines()

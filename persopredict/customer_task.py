@@ -35,6 +35,10 @@ class CustomerTask:
     def __init__(self, target: Target) -> None:
         self.target = target
 
+    def question(self) -> dict[str, Any]:
+        """The target's."""
+        return self.target.question()
+
     def default_estimator(self, random_state: int) -> Any:
         """LightGBM with our settings."""
         return learner.default_estimator(random_state)

@@ -12,12 +12,10 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persopredict.affinity.training import input_names
 from persopredict.attributes import target_name_problems
 from persopredict.errors import (
     DataError,
@@ -35,7 +33,7 @@ from persopredict.job_result import JobResult, Outcome, State
 from persopredict.predictor import Predictor
 from persopredict.promotion import Verdict, judge
 from persopredict.registry import ModelVersion, Registry
-from persopredict.targets import Affinity, Target, target_from_dict
+from persopredict.targets import Target, target_from_dict
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Warehouse
@@ -192,7 +190,7 @@ class Job:
             if not score:
                 return self._outcome(_read(registry, name, champion.version), champion.version, "trained", notes)
             version, served = self._serving(champion, registry, as_of, notes)
-            if _same_question(served.target, predictor.target):
+            if served.target.question() == predictor.target.question():
                 served.target = predictor.target  # How many categories are published is no part of a model: it holds as it stands today.
             self._progress(f"{name}: scoring")
             frame = served.attributes(self.events, as_of, model_version=str(version))
@@ -359,27 +357,17 @@ def _left_out(features: Sequence[Feature]) -> str:
 
 def _answers(version: ModelVersion, target: Target) -> bool:
     """Whether a version was trained for the target as it is defined now; who knows nothing of it is believed."""
-    return "target" not in version.tags or _same_question(target_from_dict(json.loads(version.tags["target"])), target)
-
-
-def _same_question(known: Target, asked: Target) -> bool:
-    """Whether two definitions of a target differ at most in how much of the answer is published."""
-    if isinstance(known, Affinity) and isinstance(asked, Affinity):
-        known = replace(known, top=asked.top, top_new=asked.top_new)
-    return known == asked
+    return "target" not in version.tags or target_from_dict(json.loads(version.tags["target"])).question() == target.question()
 
 
 def _kept(registry: Registry, name: str, version: int) -> Predictor | None:
     """The predictor of a version; None if its files are gone or incomplete, or if another persopredict made it, with other features."""
     try:
-        found = registry.load(name, version)
+        return registry.load(name, version)
     except PersopredictError as error:
         if isinstance(error, SpecificationError) or "tracking_files_missing" in {problem.code for problem in error.problems}:
             return None
         raise
-    # Features of pairs come with the library, not with the model: what a model was not trained on would be read as something else.
-    ours = not isinstance(found.target, Affinity) or list(found.model_.inputs) == input_names(found.features_)
-    return found if ours else None
 
 
 def _read(registry: Registry, name: str, version: int) -> Predictor:

@@ -65,6 +65,9 @@ class Task(Protocol):
     #: What `compare` compares, in words; lower is better.
     measure: str
 
+    def question(self) -> dict[str, Any]:
+        """What is asked, and of which of the library's own features, JSON-ready: part of the recipe."""
+
     def default_estimator(self, random_state: int) -> Any:
         """The learner where nobody gives one."""
 

@@ -139,7 +139,7 @@ class Predictor:
         """A digest of how the model is made: estimator, target, features and cutoffs asked for, calibration. Equal for equal recipes."""
         asked = None if self.features is None else [feature.to_dict() for feature in self.features]
         chosen = None if self.cutoffs is None else [str(cutoff) for cutoff in self.cutoffs]
-        return learner.recipe(self._estimator, self.target.to_dict(), asked, chosen, self.calibration)
+        return learner.recipe(self._estimator, self._task.question(), asked, chosen, self.calibration)
 
     @property
     def _estimator(self) -> Any:

@@ -94,6 +94,10 @@ class Target:
         """The events that the label needs to have been observed."""
         return frozenset(self.event_names)
 
+    def question(self) -> dict[str, Any]:
+        """What is asked, JSON-ready: all but how much of the answer is published. Models of one question can be compared."""
+        return self.to_dict()
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `target_from_dict` reads it back.
 
@@ -192,7 +196,7 @@ class Affinity(Target):
     ----------
     by : the column whose values are the categories.
     top : how many categories of each customer are published, the likeliest first; default 10.
-    top_new : how many of those that the customer never took are published besides; default 3.
+    top_new : how many of those that the customer never took are published in any case, the likeliest first; default 3.
 
     >>> Affinity("purchase", "28d", by="department").name
     'affinity_department_28d'
@@ -212,6 +216,10 @@ class Affinity(Target):
             value: Any = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 problems.append(Problem(f"target_{key}", f"{key}={value!r} must be a whole number, at least {least}"))
+
+    def question(self) -> dict[str, Any]:
+        """What is asked, JSON-ready: `top` and `top_new` only say how much of the answer is published."""
+        return {key: value for key, value in self.to_dict().items() if key not in ("top", "top_new")}
 
     def _default_name(self) -> str:
         return re.sub(r"[^a-z0-9]+", "_", f"{self.type}_{self.by}_{self.horizon}".lower()).strip("_")

@@ -518,3 +518,19 @@ def test_planted_favourites_lead_the_lists_probabilities_hold_and_what_is_new_is
     assert pooled.pairs.model.ece < 0.01
     assert pooled.model.explore.ndcg_at_10 > 1.05 * pooled.baselines["popularity"].explore.ndcg_at_10
     assert found.evaluation_.gains["ndcg_at_10"].difference > 0
+
+
+def test_how_much_of_the_answer_is_published_is_no_part_of_the_recipe():
+    wide, narrow, other = (
+        Affinity("purchase", "28d", by=by, top=top, name="taste") for by, top in (("family", 10), ("family", 3), ("item_id", 10))
+    )
+    assert pp.Predictor(wide).recipe == pp.Predictor(narrow).recipe != pp.Predictor(other).recipe
+
+
+def test_a_model_of_other_features_of_pairs_is_refused_when_it_is_loaded(fitted, tmp_path, monkeypatch):
+    from persopredict.affinity import task
+
+    folder = fitted.save(tmp_path / "model")
+    monkeypatch.setattr(task, "input_names", lambda features: ["one_more"])
+    with pytest.raises(pp.PersopredictError, match="fit it again"):
+        pp.Predictor.load(folder)

@@ -300,11 +300,10 @@ def test_a_model_of_an_affinity_whose_files_are_gone_fails_alone(nights, events,
 
 
 def test_a_model_of_an_affinity_from_another_version_of_the_library_fails_alone(nights, events, tmp_path, monkeypatch):
-    from persopredict import job
-    from persopredict.affinity import training
+    from persopredict.affinity import task, training
 
     served_by(tmp_path, nights, version=3, targets=(STAYING_AWAY, TASTE))
-    monkeypatch.setattr(job, "input_names", lambda features: [*training.input_names(features), "one_more"])
+    monkeypatch.setattr(task, "input_names", lambda features: [*training.input_names(features), "one_more"])
     result = made.taste_job(tmp_path, of=events).run(END)
     assert [(outcome.state, outcome.code) for outcome in result.outcomes] == [("published", ""), ("failed", "model_unreadable")]
     assert "another persopredict's" in result.outcomes[1].reason

@@ -15,7 +15,7 @@ from persopredict.affinity.baselines import PairBaselines, own
 from persopredict.affinity.features import PAIR_FEATURES
 from persopredict.affinity.occasions import affinity_problems
 from persopredict.affinity.pairs import OCCASIONS, Codes
-from persopredict.affinity.training import PairTraining, Standing, ranked, read_with_past
+from persopredict.affinity.training import PairTraining, Standing, input_names, ranked, read_with_past
 from persopredict.comparison import Paired
 from persopredict.errors import Problem, SpecificationError
 from persopredict.events import EventLog
@@ -39,6 +39,10 @@ class PairTask:
 
     def __init__(self, target: Affinity) -> None:
         self.target = target
+
+    def question(self) -> dict[str, Any]:
+        """The target's, and the features of pairs, which come with the library."""
+        return self.target.question() | {"features of pairs": input_names(())}
 
     def default_estimator(self, random_state: int) -> Any:
         """LightGBM with our settings for pairs."""
@@ -128,7 +132,11 @@ class PairTask:
 
     def from_specs(self, specs: Mapping[str, Any]) -> tuple[tuple[str, ...], PairBaselines, RankingEvaluation]:
         """The model's inputs, its baseline and its evaluation, as they were saved."""
-        return tuple(specs["columns"]), PairBaselines.from_dict(specs["baseline"]), RankingEvaluation.from_dict(specs["evaluation"])
+        inputs = tuple(specs["columns"])
+        # Features of pairs come with the library, not with the model: what a model was not trained on would be read as something else.
+        if inputs != tuple(input_names([Feature.from_dict(values) for values in specs["features"]])):
+            raise SpecificationError("another persopredict made this model, with other features of pairs; fit it again")
+        return inputs, PairBaselines.from_dict(specs["baseline"]), RankingEvaluation.from_dict(specs["evaluation"])
 
 
 @dataclass(frozen=True, eq=False)

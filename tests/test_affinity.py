@@ -524,7 +524,7 @@ def test_how_much_of_the_answer_is_published_is_no_part_of_the_recipe():
     wide, narrow, other = (
         Affinity("purchase", "28d", by=by, top=top, name="taste") for by, top in (("family", 10), ("family", 3), ("item_id", 10))
     )
-    assert pp.Predictor(wide).recipe == pp.Predictor(narrow).recipe != pp.Predictor(other).recipe
+    assert Predictor(wide).recipe == Predictor(narrow).recipe != Predictor(other).recipe
 
 
 def test_a_model_of_other_features_of_pairs_is_refused_when_it_is_loaded(fitted, tmp_path, monkeypatch):
@@ -532,5 +532,5 @@ def test_a_model_of_other_features_of_pairs_is_refused_when_it_is_loaded(fitted,
 
     folder = fitted.save(tmp_path / "model")
     monkeypatch.setattr(task, "input_names", lambda features: ["one_more"])
-    with pytest.raises(pp.PersopredictError, match="fit it again"):
-        pp.Predictor.load(folder)
+    with pytest.raises(SpecificationError, match="fit it again"):
+        Predictor.load(folder)

@@ -356,3 +356,18 @@ def test_the_number_of_threads_changes_no_digit():
     assert set(one) == set(SCORES)
     for name in SCORES:
         assert one[name].tobytes() == two[name].tobytes()
+
+
+def test_a_season_is_how_popularity_changed_a_year_ago():
+    rng = np.random.default_rng(0)
+    history = [(who, 0, int(day)) for who in range(60) for day in rng.integers(0, 500, 12)]
+    history += [(who, 1, 400 - 364 + 5) for who in range(40)]
+    sides = {name: state_at(history, day, customers=60, categories=2) for name, day in (("before", 400 - 364), ("after", 400 - 364 + 28))}
+    states = states_before(history, 400, customers=60, categories=2)
+    population = Population.of(states, season=(sides["before"], sides["after"]))
+    found = population.season
+    eligible = [sides[name].eligible.sum() for name in ("before", "after")]
+    assert found[1] == pytest.approx(((40 + 5) / eligible[1]) / ((0 + 5) / eligible[0]))
+    assert found[0] < 2 < found[1]
+    assert population.popularity_then[1] == 40 / eligible[1]
+    assert np.isnan(Population.of(states).season).all()

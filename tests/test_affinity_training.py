@@ -7,6 +7,7 @@ from functools import cache
 from math import ceil, log2
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -23,7 +24,7 @@ from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.predictor import Predictor
 from persopredict.targets import Affinity
-from persopredict.times import instant
+from persopredict.times import Duration, instant, zone
 from tests.histories import made_history, states_before
 from tests.made import learner
 
@@ -549,3 +550,16 @@ def test_own_features_of_customers_stand_beside_those_of_pairs():
             by_customer[who] = by_customer.get(who, 0) + value
     order = sorted(frame()["customer_id"].unique())
     assert sums.tolist() == pytest.approx([by_customer.get(order[number], 0) for number in customer], rel=1e-6)
+
+
+def test_a_season_is_read_where_the_log_reaches_back_to_it_and_a_horizon_more():
+    moment, horizon = instant("2024-08-29"), Duration(days=28)
+    then = [instant("2023-08-31"), instant("2023-09-28")]
+    assert list(training.season_of(moment, horizon, zone("UTC"))) == then
+
+    def log_from(day):
+        frame = pd.DataFrame({"customer_id": ["a", "a"], "event_at": [day, "2024-08-28"], "event": "purchase", "category": "x"})
+        return EventLog(frame, category="category")
+
+    assert set(then) <= set(training.past_of([moment], horizon, log_from("2023-08-03")))
+    assert not set(then) & set(training.past_of([moment], horizon, log_from("2023-08-04")))

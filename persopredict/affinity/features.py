@@ -78,6 +78,8 @@ PAIR_FEATURES: tuple[PairFeature, ...] = (
             "popularity_ever": "share of customers who ever took it",
             "trend": "popularity now against a horizon before",
             "trend_now": "popularity in the last quarter of a horizon against the whole",
+            "popularity_then": "share of customers who took it a year ago in the horizon after this day",
+            "season": "how its popularity changed a year ago from the horizon before this day to the one after",
             "adoption": "share of those new to it who took it within a horizon",
             "adoption_now": "share of those new to it who took it within the last quarter of a horizon",
             "repeat_rate": "share of those who took it who did so again in the next horizon",

@@ -38,7 +38,18 @@ EASE_PENALTY = 0.1
 GOES_TOGETHER, FOLLOWS = "goes_together", "follows"
 
 #: What a category's features are.
-RATES = ("popularity", "popularity_now", "popularity_ever", "trend", "trend_now", "adoption", "adoption_now", "repeat_rate")
+RATES = (
+    "popularity",
+    "popularity_now",
+    "popularity_ever",
+    "trend",
+    "trend_now",
+    "season",
+    "popularity_then",
+    "adoption",
+    "adoption_now",
+    "repeat_rate",
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -310,6 +321,15 @@ def _rates(states: Sequence[State]) -> dict[str, Floats]:
     }
 
 
+def _season(now: State, season: tuple[State, State] | None) -> dict[str, Floats]:
+    """Popularity a year ago, after the day, and its ratio to that before it."""
+    if season is None:
+        return dict.fromkeys(("season", "popularity_then"), np.full(now.categories, np.nan))
+    before, after = (_count(then, then.eligible, then.pairs[within(1)] > 0) for then in season)
+    those = [max(float(then.eligible.sum()), 1.0) for then in season]
+    return {"season": ((after + FEW_TAKERS) / those[1]) / ((before + FEW_TAKERS) / those[0]), "popularity_then": after / those[1]}
+
+
 def _sampled(states: Sequence[State], sample: int | NDArray[Any]) -> NDArray[np.bool_]:
     """Who teaches the matrices, shape (customers,): whom the caller chose, or so many of the eligible, evenly by number."""
     chosen = np.zeros(states[0].customers, bool)
@@ -364,6 +384,8 @@ class Population:
     - `popularity_before`: the share a horizon earlier; `trend`: the ratio of the two, 5 takers added to both;
     - `popularity_now`: the share that took it in the last quarter of a horizon; `trend_now`: its ratio to a quarter of `popularity`, 5
       takers added to both;
+    - `popularity_then`: the share that took it a year ago in the horizon after this day; `season`: its ratio to the share in the horizon
+      before that day, 5 takers added to both; nan where the log does not reach back so far;
     - `popularity_ever`: the share that ever took it;
     - `adoption`, `adoption_now`: the share that took it in the last horizon, or the last quarter of one, of those who had not before;
       `repeat_rate`: in the last horizon, of those who took it in the horizon before; all drawn towards their means over all categories,
@@ -383,6 +405,8 @@ class Population:
     popularity_ever: Floats
     trend: Floats
     trend_now: Floats
+    season: Floats
+    popularity_then: Floats
     adoption: Floats
     adoption_now: Floats
     repeat_rate: Floats
@@ -394,14 +418,22 @@ class Population:
 
     @classmethod
     @_one_thread
-    def of(cls, states: Sequence[State], *, most: int = 500, sample: int | NDArray[Any] = 50_000) -> Population:
+    def of(
+        cls,
+        states: Sequence[State],
+        *,
+        season: tuple[State, State] | None = None,
+        most: int = 500,
+        sample: int | NDArray[Any] = 50_000,
+    ) -> Population:
         """The population at the first of states, each a horizon earlier than the one before it, over the same customers and categories.
 
-        `states`: at least one; blocks to learn what follows from need more, at most seven are used. `most`: categories of the matrices, the
-        most taken. `sample`: how many customers the matrices are learnt from, or which (numbers or booleans).
+        `states`: at least one; blocks to learn what follows from need more, at most seven are used. `season`: the states a year ago, of the
+        same day and of a horizon later. `most`: categories of the matrices, the most taken. `sample`: how many customers the matrices are
+        learnt from, or which (numbers or booleans).
         """
         now = states[0]
-        rates = _rates(states)
+        rates = {**_rates(states), **_season(now, season)}
         ever = rates["popularity_ever"]
         order = np.argsort(-ever, kind="stable")[: int(min(most, (ever > 0).sum()))]
         columns, chosen = np.sort(order), _sampled(states, sample)

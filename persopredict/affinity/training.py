@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ from persopredict.usability import MIN_POSITIVES
 from persopredict.validation import ForwardSplit
 
 _LEAST_TO_TRAIN = 10
+_YEAR = Duration(days=364)
 #: Customers whose pairs are laid out at a time, so that a block of all their candidates stays below 100 MB.
 _BLOCK_ROWS = 500_000
 
@@ -63,7 +65,9 @@ class Standing:
         horizon = reading.horizon
         back = [moment, *(spans_of(horizon, number).before(moment, zone) for number in range(1, SPANS + 1))]
         held = [reading.states[each] for each in back if each in reading.states]
-        return cls(reading.states[moment], Population.of(held), reading.features[moment])
+        before, after = (reading.states.get(each) for each in season_of(moment, horizon, zone))
+        season = (before, after) if before is not None and after is not None else None
+        return cls(reading.states[moment], Population.of(held, season=season), reading.features[moment])
 
     def blocks(self, customers: NDArray[Any]) -> Iterator[tuple[Codes, Codes]]:
         """The candidates of some customers, some of these at a time, in order: customer and category of each pair."""
@@ -299,11 +303,21 @@ def input_names(features: Sequence[Feature]) -> list[str]:
     return [*(feature.name for feature in PAIR_FEATURES), *(feature.name for feature in features)]
 
 
+def season_of(moment: datetime, horizon: Duration, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The same day a year (52 weeks, so that it is the same weekday) earlier, and a horizon after it."""
+    then = _YEAR.before(moment, zone)
+    return then, min(horizon.after(then, zone), moment)
+
+
 def past_of(cutoffs: Sequence[datetime], horizon: Duration, events: EventLog) -> list[datetime]:
-    """The cutoffs and, of each, the horizons before it that the log reaches back to; ascending."""
+    """The cutoffs and, of each, the horizons before it that the log reaches back to, and the season a year ago if it reaches back to the
+    horizon before that; ascending.
+    """
     start = events.observed[0]
     back = {spans_of(horizon, number).before(cutoff, events.zone) for cutoff in cutoffs for number in range(1, SPANS + 1)}
-    return sorted({*cutoffs, *(moment for moment in back if moment > start)})
+    seasons = (season_of(cutoff, horizon, events.zone) for cutoff in cutoffs)
+    then = {moment for season in seasons if horizon.before(season[0], events.zone) >= start for moment in season}
+    return sorted({*cutoffs, *(moment for moment in back if moment > start), *then})
 
 
 def read_with_past(events: EventLog, target: Affinity, cutoffs: Sequence[datetime], features: Sequence[Feature], **how: Any) -> Reading:

@@ -18,6 +18,7 @@ from persopredict.demo import configuration
 from persopredict.evaluation import FoldPredictions
 from persopredict.events import EventLog
 from persopredict.predictor import Predictor
+from persopredict.targets import Affinity
 from persopredict.times import instant, zone
 
 _HEAD = f"{'cutoff':<12}{'rows':>6}{'rate':>7}{'AUC':>8}{'rule':>7}{'log-loss':>10}{'rule':>8}{'base':>8}{'ECE':>8}  calibration  seconds"
@@ -45,9 +46,11 @@ def journey(folder: str) -> Config:
 
 
 def judge(config: Config, events: EventLog, cutoffs: tuple[str, ...] = CUTOFFS) -> list[Judged]:
-    """Fit each target up to each cutoff and predict there."""
+    """Fit each target that is asked once for each customer up to each cutoff and predict there; lists are judged by `affinity.py`."""
     found = []
     for predictor in config.predictors():
+        if isinstance(predictor.target, Affinity):
+            continue
         for text in cutoffs:
             start, cutoff = time.perf_counter(), instant(text, zone(events.timezone))
             fitted = Predictor(predictor.target).fit(events, cutoff)

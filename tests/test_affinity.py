@@ -468,7 +468,7 @@ def test_a_log_that_lacks_what_the_model_reads_is_refused(fitted):
 
 
 def linear():
-    return make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression())
 
 
 @pytest.mark.parametrize("rows", [1_500_000, 4_000], ids=["all rows", "drawn rows"])
@@ -485,7 +485,7 @@ def test_a_pipeline_is_a_learner_and_its_last_step_takes_the_weights(monkeypatch
 
 def test_a_learner_without_weights_is_refused_where_rows_are_drawn(monkeypatch):
     monkeypatch.setattr(training, "MOST_ROWS", 4_000)
-    for estimator in (KNeighborsClassifier(), make_pipeline(SimpleImputer(), KNeighborsClassifier())):
+    for estimator in (KNeighborsClassifier(), make_pipeline(SimpleImputer(keep_empty_features=True), KNeighborsClassifier())):
         with pytest.raises(SpecificationError) as caught:
             predictor(estimator=estimator, cutoffs=CUTOFFS[1:]).fit(events(), UNTIL)
         assert codes(caught) == ["estimator_refused"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +77,3 @@ class State:
     pairs: Pairs
     trips: Mapping[str, Floats32]
     eligible: NDArray[np.bool_]
-
-    def dense(self, name: str, *, empty: float = 0.0, only: NDArray[Any] | None = None) -> Floats32:
-        """A value of all pairs, or of those of some customers, shape (customers, categories); `empty` where a pair has not occurred."""
-        numbers = np.arange(self.customers) if only is None else np.asarray(only)
-        place = np.full(self.customers, -1)
-        place[numbers] = np.arange(len(numbers))
-        row = place[self.pairs.customer]
-        found = np.full((len(numbers), self.categories), empty, np.float32)
-        found[row[row >= 0], self.pairs.category[row >= 0]] = self.pairs[name][row >= 0]
-        return found

@@ -185,7 +185,7 @@ class Block:
         return (self.dense(OCCASIONS if spans is None else within(spans)) > 0).astype(np.float64)
 
     def own(self, habits: Habits) -> Floats:
-        """The own probability of every pair, see `own_probability`."""
+        """The probability that each customer takes each category in one horizon, from their recent habits alone."""
         trips = self.state.trips[SLOW][self.customers].astype(np.float64)
         share = habits.share(self.dense(SLOW), trips[:, None], self.columns)
         return at_least_once(share, expected_trips(self.state, self.customers)[:, None])
@@ -438,7 +438,7 @@ class Population:
         order = np.argsort(-ever, kind="stable")[: int(min(most, (ever > 0).sum()))]
         columns, chosen = np.sort(order), _sampled(states, sample)
         weights = {**_together(now, columns, chosen), **_follows(states, columns, chosen)} if len(columns) else {}
-        seen = np.flatnonzero(np.bincount(now.pairs.category, minlength=now.categories))
+        seen = np.flatnonzero(_seen(now))
         return cls(now.moment, int(now.eligible.sum()), habits=Habits.of(now), seen=seen, columns=columns, weights=weights, **rates)
 
     @property

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -14,7 +15,7 @@ from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.lookups import Lookup
 from persopredict.targets import Affinity
-from persopredict.times import Duration, zone
+from persopredict.times import Duration, instant, zone
 from tests import oracle
 from tests.conformance import COLUMNS, DAY, FACTS, TICK, History, instants_of, person
 
@@ -409,3 +410,12 @@ def test_a_condition_on_facts_that_change_is_refused_beside_everything_else():
         assert "where reads tier" in found[1].message
     fixed = small(("a", -1)).join(Lookup(facts, key="customer_id", columns=["tier"]))
     assert affinity_problems(Affinity("purchase", "7d", by="family", where="tier = 'gold'"), fixed) == []
+
+
+def test_a_label_that_has_ended_without_anything_taken_is_no_label_that_has_not():
+    frame = pl.DataFrame({"customer_id": ["a", "a"], "event_at": ["2024-01-01", "2024-03-01"], "event": ["purchase", "purchase"]})
+    log = EventLog(frame.with_columns(category=pl.lit(None, pl.String)), category="category")
+    moments = [instant("2024-01-15"), instant("2024-02-20")]
+    found = states.read(log, Affinity("purchase", "28d", by="category"), moments, labelled=True)
+    assert len(found.taken[moments[0]].customer) == 0
+    assert found.taken[moments[1]] is None

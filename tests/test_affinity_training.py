@@ -13,6 +13,7 @@ import pytest
 
 from persopredict.affinity import sampling, training
 from persopredict.affinity.baselines import PairBaselines, own
+from persopredict.affinity.occasions import Occasions
 from persopredict.affinity.pairs import HALF_LIVES, OCCASIONS
 from persopredict.affinity.population import Population
 from persopredict.affinity.sampling import Held, drawn, hashes, row_hashes, uniform
@@ -552,14 +553,37 @@ def test_own_features_of_customers_stand_beside_those_of_pairs():
     assert sums.tolist() == pytest.approx([by_customer.get(order[number], 0) for number in customer], rel=1e-6)
 
 
-def test_a_season_is_read_where_the_log_reaches_back_to_it_and_a_horizon_more():
-    moment, horizon = instant("2024-08-29"), Duration(days=28)
+def test_a_season_is_read_where_the_targets_events_reach_back_to_it_and_a_horizon_more():
+    moment, horizon, target = instant("2024-08-29"), Duration(days=28), Affinity("purchase", "28d", by="category")
     then = [instant("2023-08-31"), instant("2023-09-28")]
     assert list(training.season_of(moment, horizon, zone("UTC"))) == then
 
     def log_from(day):
         frame = pd.DataFrame({"customer_id": ["a", "a"], "event_at": [day, "2024-08-28"], "event": "purchase", "category": "x"})
-        return EventLog(frame, category="category")
+        mails = pd.DataFrame({"customer_id": ["a"], "event_at": ["2022-01-01"], "event": "mail"})
+        return EventLog.union(EventLog(frame, category="category"), EventLog(mails, name="mails"))
 
-    assert set(then) <= set(training.past_of([moment], horizon, log_from("2023-08-03")))
-    assert not set(then) & set(training.past_of([moment], horizon, log_from("2023-08-04")))
+    assert set(then) <= set(training.past_of([moment], target, log_from("2023-08-03")))
+    assert not set(then) & set(training.past_of([moment], target, log_from("2023-08-04")))
+
+
+def test_horizons_before_the_targets_events_were_observed_teach_nothing():
+    moment, target = instant("2024-08-29"), Affinity("purchase", "28d", by="category")
+    frame = pd.DataFrame({"customer_id": ["a", "a"], "event_at": ["2024-07-01", "2024-08-28"], "event": "purchase", "category": "x"})
+    mails = pd.DataFrame({"customer_id": ["a"], "event_at": ["2024-01-01"], "event": "mail"})
+    log = EventLog.union(EventLog(frame, category="category"), EventLog(mails, name="mails"))
+    assert training.past_of([moment], target, log) == [instant(day) for day in ("2024-07-04", "2024-08-01", "2024-08-29")]
+
+
+def test_pairs_and_customers_are_counted_as_they_were_known_before_a_moment():
+    frame = pd.DataFrame(
+        {
+            "customer_id": ["a", "a", "a", "b", "c"],
+            "event_at": ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04", "2024-02-01"],
+            "event": "purchase",
+            "category": ["x", "x", "y", None, "x"],
+        }
+    )
+    occasions = Occasions(EventLog(frame, category="category"), Affinity("purchase", "28d", by="category"), by="category")
+    assert occasions.size(instant("2024-02-01")) == (2, 1)
+    assert occasions.size(instant("2024-02-02")) == (3, 2)

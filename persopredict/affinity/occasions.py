@@ -18,7 +18,8 @@ from sqlglot import exp
 from persopredict import conditions, usability
 from persopredict.affinity.pairs import Codes
 from persopredict.engines.base import Engine, Step
-from persopredict.engines.expressions import cast_to, col, every, func, lit, select, table
+from persopredict.engines.expressions import cast_to, col, every, func, lit, microseconds, select, table
+from persopredict.engines.expressions import count as count_rows
 from persopredict.errors import Problem
 from persopredict.events import EventLog
 from persopredict.features.measured import integers
@@ -127,10 +128,22 @@ class Occasions:
         query = select({name: col(name)}, self.owners).order_by(col(CUSTOMER))
         return self.engine.arrow(Step("owners", query)).column(name)
 
+    def size(self, before: datetime) -> tuple[int, int]:
+        """How many owners and customers had an occasion that was known before a moment."""
+        known = exp.LT(this=col("known_us"), expression=lit(microseconds(before)))
+        owners = select({name: col(name) for name in self._keys}, self._taken().subquery("taken")).where(known).distinct()
+        counts = {"owners": count_rows(), "customers": exp.Count(this=exp.Distinct(expressions=[col(_TAKER)]))}
+        found = self.engine.rows(Step("size", select(counts, owners.subquery("owners"))))[0]
+        return int(found[0]), int(found[1])
+
     def drop(self) -> None:
         """Give the tables back."""
-        for name in (self.table, self.owners):
+        for name in (self.table, self.owners, *([] if self._chosen is None else [self._chosen_table])):
             self.engine.drop(name)
+
+    @property
+    def _chosen_table(self) -> str:
+        return f"chosen{self._suffix}"
 
     def _taken(self) -> exp.Select:
         """The target's events, those of one owner and instant as one, known when the first of them was."""
@@ -148,7 +161,7 @@ class Occasions:
         for lookup in dict.fromkeys(facts[name] for name in sorted(conditions.columns(self._target.outcome)) if name in facts):
             query = query.join(table(lookup.table), on=lookup.matches(events), join_type="left")
         if self._chosen is not None:
-            chosen = f"chosen{self._suffix}"
+            chosen = self._chosen_table
             self.engine.load(chosen, pa.table({"chosen number": pa.array(self._chosen, pa.int32())}))
             query = query.join(table(chosen), on=exp.EQ(this=col(CUSTOMER, events), expression=col("chosen number", chosen)))
         query = query.where(every(conditions.parse(self._target.outcome), *named))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -124,9 +124,10 @@ def read(
     labels = Labels((asked,), until) if labelled else None
     found: list[list[Pairs]] = [[] for _ in moments]
     taken: list[list[tuple[Codes, Codes]]] = [[] for _ in moments]
-    matured = [False] * len(moments)
     start = 0
-    for batch in _batches(occasions, target.horizon, moments, labels):
+    survey = _survey(occasions, target.horizon, moments, labels)
+    matured = survey.span_of(asked, survey.cutoffs)[2] & labelled
+    for batch in Measuring(survey).batches():
         size = batch.measured.groups
         who, what = occasions.takers[start : start + size].astype(np.int32), category[start : start + size]
         start += size
@@ -136,7 +137,6 @@ def read(
             found[number].append(Pairs(who[known], what[known], {name: value[number, known] for name, value in measured.items()}))
             if labelled:
                 label = batch.labels[0][number]
-                matured[number] |= not np.isnan(label).all()
                 taken[number].append((who[label == 1], what[label == 1]))
     occasions.drop()
     days = target.horizon.approximate.total_seconds() / 86_400
@@ -148,18 +148,15 @@ def read(
             moment: State(moment, days, len(ids), len(names), _joined(found[number]), trips[number], reasons[number] == 0)
             for number, moment in enumerate(moments)
         },
-        {
-            moment: Taken(*(np.concatenate(parts) for parts in zip(*taken[number], strict=True))) if matured[number] else None
-            for number, moment in enumerate(moments)
-        },
+        {moment: _all_taken(taken[number]) if matured[number] else None for number, moment in enumerate(moments)},
         dict(zip(moments, reasons, strict=True)),
         dict(zip(moments, values, strict=True)),
     )
 
 
-def _batches(events: Occasions, horizon: Duration, moments: Sequence[datetime], labels: Labels | None = None) -> Iterator[Batch]:
+def _survey(events: Occasions, horizon: Duration, moments: Sequence[datetime], labels: Labels | None = None) -> Survey:
     wanted = [need for feature in measures_of(horizon).values() for need in needs(feature, frozenset())]
-    return Measuring(Survey(events, wanted, cutoffs=moments, labels=labels)).batches()
+    return Survey(events, wanted, cutoffs=moments, labels=labels)
 
 
 def _measured(batch: Batch, horizon: Duration) -> dict[str, Floats32]:
@@ -176,6 +173,12 @@ def _joined(parts: Sequence[Pairs]) -> Pairs:
     return Pairs(np.concatenate([part.customer for part in parts]), np.concatenate([part.category for part in parts]), values)
 
 
+def _all_taken(parts: Sequence[tuple[Codes, Codes]]) -> Taken:
+    """What was taken, of all batches."""
+    nothing = np.empty(0, np.int32)
+    return Taken(*(np.concatenate([nothing, *(part[side] for part in parts)]) for side in (0, 1)))
+
+
 def _trips(
     events: EventLog, target: Affinity, moments: Sequence[datetime], customers: int, chosen: Integers | None
 ) -> list[dict[str, Floats32]]:
@@ -186,7 +189,7 @@ def _trips(
         named = measures_of(target.horizon).items()
         found.append({name: np.full(customers, 0 if feature.fallback == 0 else _UNDEFINED, np.float32) for name, feature in named})
     start = 0
-    for batch in _batches(occasions, target.horizon, moments):
+    for batch in Measuring(_survey(occasions, target.horizon, moments)).batches():
         who = occasions.takers[start : start + batch.measured.groups]
         start += batch.measured.groups
         for name, value in _measured(batch, target.horizon).items():

@@ -60,7 +60,7 @@ class Standing:
     features: Floats32
 
     @classmethod
-    def of(cls, reading: Reading, moment: datetime, zone: Any) -> Standing:
+    def of(cls, reading: Reading, moment: datetime, zone: ZoneInfo) -> Standing:
         """Of a reading that holds the moment and the horizons before it."""
         horizon = reading.horizon
         back = [moment, *(spans_of(horizon, number).before(moment, zone) for number in range(1, SPANS + 1))]
@@ -182,10 +182,8 @@ class PairTraining:
 
     def held(self, cutoffs: Sequence[datetime]) -> tuple[list[datetime], Integers | None]:
         """The cutoffs and the numbers of the customers that a training holds; all where they are few enough."""
-        occasions = Occasions(self.events, self.target, by=self.target.by)
-        pairs, customers = len(occasions.takers), self.events.customers
-        occasions.drop()
-        moments = past_of(cutoffs, self.target.horizon, self.events)
+        pairs, customers = Occasions(self.events, self.target, by=self.target.by).size(cutoffs[-1])
+        moments = past_of(cutoffs, self.target, self.events)
         held = Held.of(pairs, len(moments), customers)
         kept = [cutoff for cutoff in cutoffs if cutoff >= moments[-held.moments]]
         ids = customer_ids(self.events) if held.share < 1 else []
@@ -309,11 +307,11 @@ def season_of(moment: datetime, horizon: Duration, zone: ZoneInfo) -> tuple[date
     return then, min(horizon.after(then, zone), moment)
 
 
-def past_of(cutoffs: Sequence[datetime], horizon: Duration, events: EventLog) -> list[datetime]:
-    """The cutoffs and, of each, the horizons before it that the log reaches back to, and the season a year ago if it reaches back to the
-    horizon before that; ascending.
+def past_of(cutoffs: Sequence[datetime], target: Affinity, events: EventLog) -> list[datetime]:
+    """The cutoffs and, of each, the horizons before it that the target's events reach back to, and the season a year ago if they reach back
+    to the horizon before that; ascending.
     """
-    start = events.observed[0]
+    start, horizon = events.observed_for(target)[0], target.horizon
     back = {spans_of(horizon, number).before(cutoff, events.zone) for cutoff in cutoffs for number in range(1, SPANS + 1)}
     seasons = (season_of(cutoff, horizon, events.zone) for cutoff in cutoffs)
     then = {moment for season in seasons if horizon.before(season[0], events.zone) >= start for moment in season}
@@ -322,7 +320,7 @@ def past_of(cutoffs: Sequence[datetime], horizon: Duration, events: EventLog) ->
 
 def read_with_past(events: EventLog, target: Affinity, cutoffs: Sequence[datetime], features: Sequence[Feature], **how: Any) -> Reading:
     """The log at the cutoffs and the horizons before them; `how` as in `states.read`."""
-    return states.read(events, target, past_of(cutoffs, target.horizon, events), features=features, **how)
+    return states.read(events, target, past_of(cutoffs, target, events), features=features, **how)
 
 
 def customer_ids(events: EventLog) -> Sequence[Any]:

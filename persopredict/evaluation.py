@@ -1,5 +1,4 @@
-"""Grades from out-of-time predictions: the model beside its baselines at every test cutoff, and a rule that anyone
-can check.
+"""Grades from out-of-time predictions: the model beside its baselines at every test cutoff, and a rule that anyone can check.
 
 Every number is computed on customers at a cutoff that neither the model nor its calibrator had seen (law 5).
 Intervals come from a bootstrap over customers; the grade and every promotion rest on paired differences, because two
@@ -10,18 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from persopredict.calibration import Choice
-from persopredict.comparison import RESAMPLES, Bootstrap, Interval, Paired, decide, paired_log_loss
+from persopredict.comparison import RESAMPLES, Against, Bootstrap, Paired, decide, paired_log_loss
+from persopredict.curves import Curve, reliability
 from persopredict.errors import Problem, SpecificationError, TooLittleDataError
-from persopredict.metrics import Metrics, Ranking, log_losses
+from persopredict.metrics import Metrics, log_losses
+from persopredict.resampled import METRICS, Drawn, drawn
 from persopredict.results import MODEL, Evaluation, Grade, Result
 
 __all__ = ["Evaluation", "FoldPredictions", "Paired", "Result", "decide", "evaluate", "paired_log_loss"]
@@ -29,7 +30,6 @@ __all__ = ["Evaluation", "FoldPredictions", "Paired", "Result", "decide", "evalu
 Floats = NDArray[np.float64]
 
 SKILL_FOR_A = 0.10
-WITH_INTERVALS = ("auc", "average_precision", "log_loss", "brier", "brier_skill", "lift_top_decile")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +92,21 @@ def evaluate(
     calibration: Choice | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    kind: str = "",
+    kinds: Mapping[str, float] | None = None,
+    suspected: Sequence[Problem] = (),
 ) -> Evaluation:
     """Evaluate out-of-time predictions against their baselines.
+
+    The best baseline is the one of lowest log-loss over all test cutoffs. The grade is A where the whole 95% interval of the paired
+    difference in log-loss is better than the best baseline and skill, 1 − log-loss / log-loss of that baseline, is at least 0.10; B where
+    the whole interval is better and skill is less; C otherwise: not shown to be better. `grade_reason` says it with the numbers.
 
     Parameters
     ----------
     folds
-        one per test cutoff, in order of time, all with the same baselines (at least one).
+        one per test cutoff, in order of time, with at least one baseline in common; others are left out, and the reason of the grade
+        names them.
     target
         its name, for the table.
     calibration
@@ -107,8 +115,12 @@ def evaluate(
         of the bootstrap and of the simulated ECE.
     resamples
         of the bootstrap over customers, all rows of one customer drawn together (see `comparison.Bootstrap`).
+    kind, kinds
+        of the model that is shipped, and each candidate's pooled out-of-time log-loss, by which it was chosen.
+    suspected
+        what looks like leakage, to be shown with the grade.
 
-    Raises `TooLittleDataError` without rows, `SpecificationError` if cutoffs are not in order or baselines differ.
+    Raises `TooLittleDataError` without rows, `SpecificationError` if cutoffs are not in order or have no baseline in common.
 
     >>> from datetime import UTC
     >>> rng = np.random.default_rng(0)
@@ -121,108 +133,108 @@ def evaluate(
     ('A', 'base_rate', 0.81)
     """
     _check(folds)
-    y = np.concatenate([fold.y for fold in folds]).astype(np.float64)
-    predictors = {name: np.concatenate([fold.predictors()[name] for fold in folds]) for name in folds[0].predictors()}
-    customer_id = np.concatenate([np.asarray(fold.customer_id, dtype=object) for fold in folds])
-    last = folds[-1]
-    results = tuple(_measure(fold, fold.cutoff, fold.y, fold.predictors(), seed) for fold in folds)
-    bootstrap = Bootstrap.of(customer_id, seed, resamples)
-    draws = _draws(y, predictors, bootstrap)
-    pooled = _measure(last, None, y, predictors, seed)
-    intervals = {
-        name: {metric: bootstrap.interval(getattr(metrics, metric), draws[name][metric]) for metric in WITH_INTERVALS}
-        for name, metrics in pooled.predictors().items()
-    }
-    best = min(last.baselines, key=lambda name: (pooled.baselines[name].log_loss, name))
-    skill = 1 - pooled.model.log_loss / pooled.baselines[best].log_loss
-    difference, skills = _compared(y, predictors[MODEL], predictors[best], bootstrap)
-    skill_interval = bootstrap.interval(skill, skills)
-    grade, reason = _grade(pooled, best, skill, skill_interval, difference)
+    common = [name for name in folds[-1].baselines if all(name in fold.baselines for fold in folds)]
+    tests = [_Test.of(fold, common) for fold in folds]
+    together = _Test.together(tests)
+    bootstrap = Bootstrap.of(np.concatenate([np.asarray(fold.customer_id, dtype=object) for fold in folds]), seed, resamples)
+    draws = drawn(together.y, together.predictors, np.cumsum([len(test.y) for test in tests]).tolist(), bootstrap)
+    curves = [Curve.of(test.y, test.predictors[MODEL]) for test in tests]
+    measured = zip([*tests, together], draws, [*curves, Curve.together(curves)], strict=True)
+    *results, pooled = (test.result(found, curve, seed) for test, found, curve in measured)
+    best = min(common, key=lambda name: (pooled.baselines[name].log_loss, name))
+    grade, reason = _grade(pooled, best, sorted({name for fold in folds for name in fold.baselines} - set(common)))
     return Evaluation(
         target=target,
-        folds=results,
-        pooled=replace(pooled, intervals=intervals),
+        folds=tuple(results),
+        pooled=pooled,
         best_baseline=best,
-        skill=skill,
-        skill_interval=skill_interval,
-        difference=difference,
+        skill=pooled.against[best].skill,
+        skill_interval=pooled.against[best].skill_interval,
+        difference=pooled.against[best].log_loss,
         grade=grade,
         grade_reason=reason,
         calibration=calibration,
+        kind=kind,
+        kinds=dict(kinds or {}),
+        suspected=tuple(suspected),
     )
 
 
-def _grade(pooled: Result, best: str, skill: float, between: Interval, difference: Paired) -> tuple[Grade, str]:
-    """The stated rule, and a sentence with the numbers it was decided by."""
+def _grade(pooled: Result, best: str, left_out: Sequence[str]) -> tuple[Grade, str]:
+    """The rule that `evaluate` states, and a sentence with the numbers it was decided by."""
+    found = pooled.against[best]
+    difference, skill, (lower, upper) = found.log_loss, found.skill, found.skill_interval
+    besides = f" Left out, since not every cutoff has it: {', '.join(left_out)}." if left_out else ""
     if pooled.positives in (0, pooled.rows):
-        return "C", f"All {pooled.rows:,} test rows have the same label: nothing can be shown."
+        return "C", f"All {pooled.rows:,} test rows have the same label: nothing can be shown.{besides}"
     if not math.isfinite(difference.interval[1]):
-        return "C", f"Only {difference.customers} customers in the tests: nothing can be shown."
-    ours, theirs = pooled.model.log_loss, pooled.baselines[best].log_loss
-    lower, upper = between
-    found = f"log-loss {ours:.4f} against {theirs:.4f} of {best}, "
-    found += f"skill {skill:.1%} (95% interval {lower:.1%} to {upper:.1%})"
-    if difference.interval[1] >= 0:
-        return "C", f"Not better than the baseline: {found}."
+        return "C", f"Only {difference.customers} customers in the tests: nothing can be shown.{besides}"
+    numbers = f"log-loss {pooled.model.log_loss:.4f} against {pooled.baselines[best].log_loss:.4f} of {best}, "
+    numbers += f"skill {skill:z.1%} (95% interval {lower:z.1%} to {upper:z.1%})"
+    if not found.ahead:
+        shown = "the whole interval is worse" if difference.interval[0] > 0 else "the interval holds no difference"
+        return "C", f"Not better than the best baseline: {numbers}: {shown}.{besides}"
     if skill >= SKILL_FOR_A:
-        return "A", f"Clearly better than the best baseline: {found}."
-    return "B", f"Better than the best baseline, by less than {SKILL_FOR_A:.0%}: {found}."
+        shown = f"the whole interval is better and skill is at least {SKILL_FOR_A:.0%}"
+        return "A", f"Clearly better than the best baseline: {numbers}: {shown}.{besides}"
+    return "B", f"Better than the best baseline: {numbers}: the whole interval is better, but skill is below {SKILL_FOR_A:.0%}.{besides}"
 
 
-def _measure(fold: FoldPredictions, cutoff: datetime | None, y: ArrayLike, predictors: Mapping[str, Floats], seed: int) -> Result:
-    labels = np.asarray(y, dtype=np.float64)
-    measured = {name: Metrics.of(labels, p, seed=seed) for name, p in predictors.items()}
-    return Result(
-        cutoff=cutoff,
-        rows=len(labels),
-        positives=int(labels.sum()),
-        rate=float(labels.mean()) if len(labels) else float("nan"),
-        train_rows=fold.train_rows,
-        train_positives=fold.train_positives,
-        model=measured.pop(MODEL),
-        baselines=measured,
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Test:
+    """Labels and predictions at one cutoff, or at all of them together."""
 
+    cutoff: datetime | None
+    y: Floats
+    predictors: Mapping[str, Floats]
+    train_rows: int
+    train_positives: int
 
-def _draws(y: Floats, predictors: Mapping[str, Floats], bootstrap: Bootstrap) -> dict[str, dict[str, Floats]]:
-    """Draws of every metric that has an interval, all predictors under the same resampled customers.
+    @classmethod
+    def of(cls, fold: FoldPredictions, baselines: Sequence[str]) -> _Test:
+        predictors = {MODEL: fold.probability, **{name: fold.baselines[name] for name in baselines}}
+        return cls(fold.cutoff, fold.y.astype(np.float64), predictors, fold.train_rows, fold.train_positives)
 
-    Means need only the sums of each customer; rankings need the rows.
-    """
-    losses = [f(y, p) for p in predictors.values() for f in (log_losses, _squares)]
-    sums = bootstrap.sums([np.ones(len(y)), y, *losses])
-    rankings = [Ranking(y[bootstrap.rows], p[bootstrap.rows]) for p in predictors.values()]
-    customers = [bootstrap.codes[ranking.order] for ranking in rankings]
-    means = np.empty((bootstrap.resamples + 1, sums.shape[1]))
-    ranks = np.empty((len(rankings), 3, bootstrap.resamples + 1))
-    for block, weights in bootstrap.weights():
-        means[block] = weights @ sums
-        for place, ranking in enumerate(rankings):
-            ranks[place, :, block] = ranking.scores(np.take(weights, customers[place], axis=1))
-    rows, rate = means[:, 0], means[:, 1] / means[:, 0]
-    draws = {}
-    for place, name in enumerate(predictors):
-        loss, brier = means[:, 2 + 2 * place] / rows, means[:, 3 + 2 * place] / rows
-        skill = 1 - np.divide(brier, rate * (1 - rate), out=np.full_like(brier, np.nan), where=(rate > 0) & (rate < 1))
-        auc, precision, lift = ranks[place]
-        draws[name] = dict(zip(WITH_INTERVALS, (auc, precision, loss, brier, skill, lift), strict=True))
-    return draws
+    @classmethod
+    def together(cls, tests: Sequence[_Test]) -> _Test:
+        predictors = {name: np.concatenate([test.predictors[name] for test in tests]) for name in tests[-1].predictors}
+        return cls(None, np.concatenate([test.y for test in tests]), predictors, tests[-1].train_rows, tests[-1].train_positives)
 
+    def result(self, draws: Drawn, curve: Curve, seed: int) -> Result:
+        """What was reached, with the intervals that the draws give."""
+        measured = {name: Metrics.of(self.y, p, seed=seed) for name, p in self.predictors.items()}
+        intervals = {
+            name: {metric: draws.interval(getattr(metrics, metric), draws.metrics[name][metric]) for metric in METRICS}
+            for name, metrics in measured.items()
+        }
+        model = measured.pop(MODEL)
+        return Result(
+            cutoff=self.cutoff,
+            rows=len(self.y),
+            positives=int(self.y.sum()),
+            rate=float(self.y.mean()) if len(self.y) else float("nan"),
+            train_rows=self.train_rows,
+            train_positives=self.train_positives,
+            model=model,
+            baselines=measured,
+            intervals=intervals,
+            against={name: self._against(name, model, metrics, draws) for name, metrics in measured.items()},
+            curve=curve.within([draws.interval(value, draws.precision[:, at]) for at, value in enumerate(curve.precision)]),
+            reliability=reliability(self.y, self.predictors[MODEL]),
+        )
 
-def _compared(y: Floats, ours: Floats, theirs: Floats, bootstrap: Bootstrap) -> tuple[Paired, Floats]:
-    """The paired log-loss of the model and a baseline, and draws of the skill.
-
-    Differences of rows are averaged: between equal predictors, those of a draw's means would not be exactly 0.
-    """
-    against = log_losses(y, theirs)
-    differences = log_losses(y, ours) - against
-    drawn, other = bootstrap.means([differences, against]).T
-    difference = float(differences.mean())
-    return Paired(difference, bootstrap.interval(difference, drawn), len(y), bootstrap.customers), -drawn / other
-
-
-def _squares(y: Floats, p: Floats) -> Floats:
-    return (p - y) ** 2
+    def _against(self, name: str, model: Metrics, baseline: Metrics, draws: Drawn) -> Against:
+        """The model and a baseline on the same rows. Differences of rows are averaged: those of equal predictors are then exactly 0."""
+        differences = log_losses(self.y, self.predictors[MODEL]) - log_losses(self.y, self.predictors[name])
+        loss, gain = float(differences.mean()) if len(differences) else float("nan"), model.auc - baseline.auc
+        drawn_loss, drawn_gain = draws.differences[name], draws.metrics[MODEL]["auc"] - draws.metrics[name]["auc"]
+        skill = -loss / baseline.log_loss
+        return Against(
+            Paired(loss, draws.interval(loss, drawn_loss), len(self.y), draws.customers),
+            Paired(gain, draws.interval(gain, drawn_gain), len(self.y), draws.customers),
+            skill,
+            draws.interval(skill, -drawn_loss / draws.metrics[name]["log_loss"]),
+        )
 
 
 def _check(folds: Sequence[FoldPredictions]) -> None:
@@ -234,8 +246,8 @@ def _check(folds: Sequence[FoldPredictions]) -> None:
     if any(later.cutoff <= earlier.cutoff for earlier, later in pairwise(folds)):
         problems.append(Problem("cutoffs_not_in_order", "cutoffs must be distinct and in order of time", remedy="sort the folds"))
     names = [sorted(fold.baselines) for fold in folds]
-    if not names[0] or any(other != names[0] for other in names):
-        message = f"the folds have baselines {', '.join(map(str, names))}"
+    if not set.intersection(*map(set, names)):
+        message = f"the folds have baselines {', '.join(map(str, names))}, none in common"
         problems.append(Problem("baselines_differ", message, remedy="give every fold the same baselines, at least one"))
     if problems:
         raise SpecificationError("the folds can't be evaluated together", problems)

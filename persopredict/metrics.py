@@ -10,6 +10,7 @@ The order of the rows never matters: ties share their places, and resampling goe
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +20,9 @@ from persopredict.errors import SpecificationError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-_RUNS = 500
+Masses = tuple[Floats, Floats, Floats]  # Rows, positives and summed predictions of each bin.
+
+_RUNS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,16 @@ class Metrics:
         (0.75, 0.1581)
         """
         labels, predicted = _pair(y, p)
-        auc_, average_precision_, lift_ = (float(column[0]) for column in Ranking(labels, predicted).scores())
+        ranking = Ranking(labels, predicted)
+        auc_, average_precision_, lift_ = (float(column[0]) for column in ranking.places().scores())
         return cls(
             auc=auc_,
             average_precision=average_precision_,
             log_loss=log_loss(labels, predicted),
             brier=brier(labels, predicted),
             brier_skill=brier_skill(labels, predicted),
-            ece=ece(labels, predicted),
-            ece_chance_p95=ece_chance(predicted, seed=seed),
+            ece=ranking.ece(),
+            ece_chance_p95=ranking.ece_chance(seed=seed),
             lift_top_decile=lift_,
         )
 
@@ -65,59 +69,105 @@ class Metrics:
 NAMES: tuple[str, ...] = tuple(field.name for field in fields(Metrics))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """How many rows, and how many positives, hold each place of a ranking: from most to least likely, ties in one place.
+
+    Both of shape (places, blocks): one block of the rows as they are, or one for each resampling.
+
+    >>> places = Places(np.array([[1.0], [2.0]]), np.array([[1.0], [1.0]]))
+    >>> places.scores()[0].tolist(), places.found([0.5, 1.0]).tolist()
+    ([0.75], [[1.25, 2.0]])
+    """
+
+    rows: Floats
+    positives: Floats
+
+    def scores(self) -> tuple[Floats, Floats, Floats]:
+        """AUC, average precision and lift of the top decile, each of shape (blocks,); nan where one class is missing.
+
+        AUC is the chance that a positive ranks above a negative, a tie counting half (Hanley and McNeil 1982). Average precision is the
+        step-wise sum of precision over recall, without interpolation.
+        """
+        if not len(self.rows):
+            return (np.full(self.rows.shape[1], np.nan),) * 3
+        total, found = np.cumsum(self.rows, axis=0), np.cumsum(self.positives, axis=0)
+        all_rows, all_positives = total[-1], found[-1]
+        valued = (all_positives > 0) & (all_positives < all_rows)
+        # Every pair of a positive and a row below it, ties half, less the pairs of two positives: the negatives remain.
+        below = all_rows * all_positives - np.einsum("ij,ij->j", self.positives, total - 0.5 * self.rows)
+        below -= 0.5 * all_positives**2
+        precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
+        at_each_positive = np.einsum("ij,ij->j", self.positives, precision)
+        return (
+            _ratio(below, all_positives * (all_rows - all_positives), valued),
+            _ratio(at_each_positive, all_positives, valued),
+            _ratio(self.found([0.1])[:, 0], 0.1 * all_positives, valued),
+        )
+
+    def found(self, shares: ArrayLike) -> Floats:
+        """Positives within the top `shares` of the rows, shape (blocks, shares).
+
+        A place that a share cuts through gives its part of its positives: what a random order among equals would find.
+        """
+        wanted = np.asarray(shares, dtype=np.float64)
+        total, found = (np.concatenate([np.zeros((1, cells.shape[1])), np.cumsum(cells, axis=0)]) for cells in (self.rows, self.positives))
+        return np.stack([np.interp(wanted * rows[-1], rows, positives) for rows, positives in zip(total.T, found.T, strict=True)])
+
+
 class Ranking:
-    """Rows from most to least likely, equal predictions in one place: sorted once, then scored under any weights.
+    """Rows from most to least likely, sorted once for all that depends on their order.
 
     Parameters
     ----------
     y : labels 0 or 1, shape (n,).
-    p : predictions, shape (n,); only their order counts.
+    p : predictions, shape (n,), probabilities where `ece` is asked.
 
     >>> ranking = Ranking([0, 1, 1], [0.1, 0.9, 0.5])
-    >>> ranking.order.tolist(), ranking.scores()[0].tolist()
+    >>> ranking.order.tolist(), ranking.places().scores()[0].tolist()
     ([1, 2, 0], [1.0])
     """
 
     def __init__(self, y: ArrayLike, p: ArrayLike) -> None:
         labels, predicted = _pair(y, p)
-        self.order = np.argsort(-predicted, kind="stable")
-        self._y = labels[self.order]
-        ranked = predicted[self.order]
-        self._starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else np.zeros(0, np.intp)
+        self.order: Ints = np.argsort(predicted)[::-1]
+        self._labels, self._predicted = labels[self.order], predicted[self.order]
+        self._starts = _changes(self._predicted)
 
-    def places(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
-        """Weight of the rows and of the positives with each distinct prediction, both (blocks, distinct predictions).
+    def places(self) -> Places:
+        """One block of one place for each distinct prediction."""
+        held = np.diff(self._starts, append=len(self.order)).astype(np.float64)
+        return Places(held[:, None], _summed(self._labels, self._starts)[:, None])
 
-        `weights` has shape (blocks, n), its columns already in `order`; without it, one block of ones.
-        """
-        rows = np.ones((1, len(self._y))) if weights is None else weights
-        positives = rows * self._y
-        if len(self._starts) < len(self._y):
-            rows, positives = (np.add.reduceat(cells, self._starts, axis=1) for cells in (rows, positives))
-        return rows, positives
+    def bins(self, bins: int) -> Ints:
+        """The bin of equal mass of each row in `order`, descending; see `equal_mass_bins`."""
+        held, rows = np.diff(self._starts, append=len(self.order)), len(self.order)
+        middle = rows - np.cumsum(held) + held / 2
+        return np.repeat(np.minimum(middle / max(rows, 1) * bins, bins - 1).astype(np.intp), held)
 
-    def scores(self, weights: Floats | None = None) -> tuple[Floats, Floats, Floats]:
-        """AUC, average precision and lift of the top decile, each of shape (blocks,); nan where one class is missing.
+    def masses(self, bins: int = 10) -> Masses:
+        """Rows, positives and summed predictions of each bin of equal mass that has rows, from most to least likely."""
+        starts = _changes(self.bins(bins))
+        held = np.diff(starts, append=len(self.order)).astype(np.float64)
+        return held, _summed(self._labels, starts), _summed(self._predicted, starts)
 
-        AUC is the chance that a positive ranks above a negative, a tie counting half (Hanley and McNeil 1982). Average
-        precision is the step-wise sum of precision over recall, without interpolation. `weights` as in `places`.
-        """
-        rows, positives = self.places(weights)
-        if not rows.shape[1]:
-            return (np.full(len(rows), np.nan),) * 3
-        total, found = np.cumsum(rows, axis=1), np.cumsum(positives, axis=1)
-        all_rows, all_positives = total[:, -1], found[:, -1]
-        valued = (all_positives > 0) & (all_positives < all_rows)
-        # Every pair of a positive and a row below it, ties half, less the pairs of two positives: the negatives remain.
-        below = all_rows * all_positives - np.einsum("ij,ij->i", positives, total - 0.5 * rows)
-        below -= 0.5 * all_positives**2
-        precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
-        at_each_positive = np.einsum("ij,ij->i", positives, precision)
-        return (
-            _ratio(below, all_positives * (all_rows - all_positives), valued),
-            _ratio(at_each_positive, all_positives, valued),
-            _ratio(_found_within(total, found, 0.1), 0.1 * all_positives, valued),
-        )
+    def ece(self, bins: int = 10) -> float:
+        """See `metrics.ece`."""
+        _, positives, expected = self.masses(bins)
+        return float(np.abs(positives - expected).sum() / len(self.order)) if len(self.order) else float("nan")
+
+    def ece_chance(self, bins: int = 10, *, seed: int = 0, simulations: int = 500, level: float = 0.95) -> float:
+        """See `metrics.ece_chance`."""
+        rows = len(self.order)
+        if not rows:
+            return float("nan")
+        starts = _changes(self.bins(bins))
+        runs = np.union1d(starts, np.linspace(0, rows, _RUNS, endpoint=False).astype(np.intp))
+        held, expected = np.diff(runs, append=rows), _summed(self._predicted, runs)
+        rng = np.random.default_rng(seed)
+        found = rng.binomial(held, np.clip(expected / held, 0.0, 1.0), size=(simulations, len(runs)))
+        gaps = np.add.reduceat(found - expected, np.searchsorted(runs, starts), axis=1)
+        return float(np.quantile(np.abs(gaps).sum(axis=1) / rows, level))
 
 
 def auc(y: ArrayLike, p: ArrayLike) -> float:
@@ -126,7 +176,7 @@ def auc(y: ArrayLike, p: ArrayLike) -> float:
     >>> auc([0, 1, 0, 1], [0.2, 0.9, 0.5, 0.5]), auc([1, 1], [0.1, 0.2])
     (0.875, nan)
     """
-    return float(Ranking(y, p).scores()[0][0])
+    return float(Ranking(y, p).places().scores()[0][0])
 
 
 def average_precision(y: ArrayLike, p: ArrayLike) -> float:
@@ -135,7 +185,7 @@ def average_precision(y: ArrayLike, p: ArrayLike) -> float:
     >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
     0.8333
     """
-    return float(Ranking(y, p).scores()[1][0])
+    return float(Ranking(y, p).places().scores()[1][0])
 
 
 def log_losses(y: ArrayLike, p: ArrayLike) -> Floats:
@@ -191,9 +241,9 @@ def equal_mass_bins(p: ArrayLike, bins: int = 10) -> Ints:
     >>> equal_mass_bins([0.1, 0.9, 0.2, 0.8], bins=2).tolist(), equal_mass_bins([0.5, 0.5, 0.5, 0.5], bins=2).tolist()
     ([0, 1, 0, 1], [1, 1, 1, 1])
     """
-    _, place, counts = np.unique(np.asarray(p, dtype=np.float64), return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - counts / 2
-    found: Ints = np.minimum(middle / max(counts.sum(), 1) * bins, bins - 1).astype(np.intp)[place]
+    ranking = Ranking(np.zeros(np.shape(p)), p)
+    found = np.empty(len(ranking.order), dtype=np.intp)
+    found[ranking.order] = ranking.bins(bins)
     return found
 
 
@@ -207,11 +257,7 @@ def ece(y: ArrayLike, p: ArrayLike, bins: int = 10) -> float:
     >>> round(ece([0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25]), 2), round(ece([0, 1], [0.4, 0.9], bins=2), 2)
     (0.0, 0.25)
     """
-    labels, predicted = _pair(y, p)
-    if not len(labels):
-        return float("nan")
-    gaps = np.bincount(equal_mass_bins(predicted, bins), weights=labels - predicted, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return Ranking(y, p).ece(bins)
 
 
 def ece_chance(p: ArrayLike, bins: int = 10, *, seed: int = 0, simulations: int = 500, level: float = 0.95) -> float:
@@ -219,23 +265,12 @@ def ece_chance(p: ArrayLike, bins: int = 10, *, seed: int = 0, simulations: int 
     without rows.
 
     Labels are drawn from the predictions themselves (consistency resampling, Bröcker and Smith 2007), independently per
-    row. Above 500 rows, runs of neighbours in a bin are drawn at once, with their mean prediction.
+    row. Above 200 rows, runs of neighbours in a bin are drawn at once, with their mean prediction.
 
     >>> ece_chance([0.3] * 1000) > ece_chance([0.3] * 100_000)
     True
     """
-    predicted = np.asarray(p, dtype=np.float64)
-    if not len(predicted):
-        return float("nan")
-    place = equal_mass_bins(predicted, bins)
-    order = np.lexsort((predicted, place))
-    ranked, starts = predicted[order], np.unique(place[order], return_index=True)[1]
-    runs = np.union1d(starts, np.linspace(0, len(ranked), _RUNS, endpoint=False).astype(np.intp))
-    held, expected = np.diff(runs, append=len(ranked)), np.add.reduceat(ranked, runs)
-    rng = np.random.default_rng(seed)
-    found = rng.binomial(held, np.clip(expected / held, 0.0, 1.0), size=(simulations, len(runs)))
-    gaps = np.add.reduceat(found - expected, np.searchsorted(runs, starts), axis=1)
-    return float(np.quantile(np.abs(gaps).sum(axis=1) / len(ranked), level))
+    return Ranking(np.zeros(np.shape(p)), p).ece_chance(bins, seed=seed, simulations=simulations, level=level)
 
 
 def cumulative_gain(y: ArrayLike, p: ArrayLike, shares: ArrayLike) -> Floats:
@@ -247,48 +282,20 @@ def cumulative_gain(y: ArrayLike, p: ArrayLike, shares: ArrayLike) -> Floats:
     >>> cumulative_gain([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], [0.25, 0.5, 0.75, 1.0]).tolist()
     [0.5, 0.5, 1.0, 1.0]
     """
-    wanted = np.asarray(shares, dtype=np.float64)
-    total, found = (np.cumsum(cells[0]) for cells in Ranking(y, p).places())
-    if not len(total) or not found[-1]:
-        return np.full(wanted.shape, np.nan)
-    gains: Floats = np.interp(wanted * total[-1], np.concatenate([[0.0], total]), np.concatenate([[0.0], found])) / found[-1]
-    return gains
+    places = Ranking(y, p).places()
+    positives = places.positives.sum()
+    return places.found(shares)[0] / positives if positives else np.full(np.shape(shares), np.nan)
 
 
-def lift(y: ArrayLike, p: ArrayLike, parts: int = 10) -> Floats:
-    """Rate within each part over the rate of all, from the most to the least likely, shape (parts,); nan without
-    positives.
-
-    >>> lift([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1], parts=2).tolist()
-    [2.0, 0.0]
-    """
-    return np.diff(cumulative_gain(y, p, np.linspace(0, 1, parts + 1))) * parts
+def _changes(values: NDArray[Any]) -> Ints:
+    """Where a value differs from the one before it, and the first."""
+    found: Ints = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])) if len(values) else np.zeros(0, dtype=np.intp)
+    return found
 
 
-def precision_at(y: ArrayLike, p: ArrayLike, share: float) -> float:
-    """Rate among the top `share` (0 to 1] of the rows; nan without rows. Ties at the border count by their part.
-
-    >>> precision_at([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], 0.5)
-    0.5
-    """
-    if not 0 < share <= 1:
-        raise SpecificationError(f"the share of rows is {share}; it must lie above 0 and at most at 1")
-    labels, predicted = _pair(y, p)
-    if not len(labels) or not labels.any():
-        return 0.0 if len(labels) else float("nan")
-    return float(cumulative_gain(labels, predicted, share)) * float(labels.mean()) / share
-
-
-def _found_within(total: Floats, found: Floats, share: float) -> Floats:
-    """Positives within the top `share` of the weight, per block; a place cut by the border gives its part."""
-    wanted = share * total[:, -1]
-    within = np.empty(len(total))
-    for block, (rows, positives) in enumerate(zip(total, found, strict=True)):
-        at = min(int(np.searchsorted(rows, wanted[block])), len(rows) - 1)
-        above, found_above = (rows[at - 1], positives[at - 1]) if at else (0.0, 0.0)
-        part = (wanted[block] - above) / (rows[at] - above) if rows[at] > above else 0.0
-        within[block] = found_above + part * (positives[at] - found_above)
-    return within
+def _summed(values: Floats, starts: Ints) -> Floats:
+    sums: Floats = np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
+    return sums
 
 
 def _ratio(values: Floats, by: Floats, valued: NDArray[np.bool_]) -> Floats:

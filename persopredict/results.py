@@ -1,105 +1,47 @@
-"""The values of an evaluation: what was reached at each cutoff, the grade, and how both are shown and stored."""
+"""An evaluation: what was reached at each cutoff, the grade, and how both are shown and stored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import datetime, time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from persopredict import results_text
 from persopredict.calibration import Choice
-from persopredict.comparison import Interval, Paired
-from persopredict.metrics import NAMES, Metrics
-from persopredict.times import zone
+from persopredict.comparison import Against, Interval, Paired
+from persopredict.curves import Audience
+from persopredict.cutoff_results import MODEL, Result, interval, number, paired, plain
+from persopredict.errors import Problem
+from persopredict.results_text import at_cutoffs, between, cell, local, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["MODEL", "Evaluation", "Grade", "Result", "at_cutoffs", "cell", "interval", "local", "number", "plain"]
+
 Grade = Literal["A", "B", "C"]
-MODEL = "model"
-
-#: What a digest shows: heading, name in `Metrics`, decimals.
-_DIGEST = (
-    ("AUC", "auc", 3),
-    ("avg.prec.", "average_precision", 3),
-    ("log-loss", "log_loss", 4),
-    ("Brier", "brier", 4),
-    ("ECE", "ece", 3),
-    ("lift 10%", "lift_top_decile", 2),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the model and its baselines reached at one cutoff, or pooled over all of them (`cutoff` None, with 95%
-    intervals).
-
-    `rows`, `positives` and `rate` of the test; `train_rows` and `train_positives` of the fold's model, of the last
-    fold where pooled. `intervals`: predictor name to metric name to (lower, upper), for the pooled result alone. ECE
-    has none, since resampling inflates it; its yardstick is `ece_chance_p95`.
-    """
-
-    cutoff: datetime | None
-    rows: int
-    positives: int
-    rate: float
-    train_rows: int
-    train_positives: int
-    model: Metrics
-    baselines: Mapping[str, Metrics]
-    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """The cutoff as its own time zone writes it: the date alone at midnight; "pooled" without one."""
-        cutoff = self.cutoff
-        if cutoff is None:
-            return "pooled"
-        return f"{cutoff:%Y-%m-%d}" if cutoff.time() == time() else f"{cutoff:%Y-%m-%d %H:%M}{cutoff:%z}"
-
-    def predictors(self) -> dict[str, Metrics]:
-        """Metrics by name: the model first, then its baselines."""
-        return {MODEL: self.model, **self.baselines}
-
-    def flat(self) -> dict[str, float]:
-        """Counts and metrics under flat names, the model's own without prefix; nan where a metric has no value.
-
-        ``rows``, ``positives``, ``rate``, ``auc``, …, ``auc_lower``, ``auc_upper``, …, ``best_rule_auc``, ….
-        """
-        flat: dict[str, float] = {"rows": self.rows, "positives": self.positives, "rate": self.rate}
-        flat |= {name: getattr(self.model, name) for name in NAMES}
-        for name, (lower, upper) in self.intervals.get(MODEL, {}).items():
-            flat |= {f"{name}_lower": lower, f"{name}_upper": upper}
-        for baseline, metrics in self.baselines.items():
-            flat |= {f"{baseline}_{name}": getattr(metrics, name) for name in NAMES}
-        return flat
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Result:
-        """From what `plain` made of it."""
-        intervals = {name: {metric: interval(pair) for metric, pair in found.items()} for name, found in values["intervals"].items()}
-        counts = {name: int(values[name]) for name in ("rows", "positives", "train_rows", "train_positives")}
-        return cls(
-            cutoff=None if values["cutoff"] is None else datetime.fromisoformat(values["cutoff"]),
-            rate=number(values["rate"]),
-            model=_metrics(values["model"]),
-            baselines={name: _metrics(metrics) for name, metrics in values["baselines"].items()},
-            intervals=intervals,
-            **counts,
-        )
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How well a target can be predicted, judged on rolling out-of-time cutoffs.
+    """How well a target can be predicted, judged on rolling out-of-time cutoffs. Printed, it is a table in words.
 
-    `folds`: one `Result` per cutoff; `pooled`: all rows together, with intervals; `best_baseline`: the one of lowest
-    pooled log-loss; `skill` = 1 − log-loss / log-loss of the best baseline, with `skill_interval`; `difference`: the
-    paired log-loss of the model minus the best baseline's; `calibration`: how the shipped calibrator was chosen.
-
-    Grades: A = the whole 95% interval of the paired difference is better than the best baseline and skill is at least
-    0.10; B = the whole interval is better; C = not shown to be better. Printed, it is a table in words.
+    Parameters
+    ----------
+    target : its name.
+    folds : one `Result` per cutoff.
+    pooled : all rows together.
+    best_baseline : the one of lowest pooled log-loss.
+    skill : 1 − log-loss / log-loss of the best baseline, with its 95% `skill_interval`.
+    difference : the paired log-loss of the model minus the best baseline's.
+    grade : A, the whole 95% interval of that difference is better than the best baseline and skill is at least 0.10; B, the whole interval
+        is better, skill is less; C, not shown to be better.
+    grade_reason : a sentence with the numbers and what they come to.
+    calibration : how the shipped calibrator was chosen.
+    kind : of the model that is shipped, as in the attributes' `model_kind`; "" where it is not known.
+    kinds : what it was chosen by: each candidate's pooled out-of-time log-loss.
+    suspected : what looks like leakage; their examples are not stored.
     """
 
     target: str
@@ -112,22 +54,46 @@ class Evaluation:
     grade: Grade
     grade_reason: str
     calibration: Choice | None = None
+    kind: str = ""
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    suspected: tuple[Problem, ...] = ()
+
+    @property
+    def against(self) -> Mapping[str, Against]:
+        """The model against each baseline, all cutoffs together; it is ahead of one where `Against.ahead`."""
+        return self.pooled.against
+
+    def audience(self, size: int | None = None, *, share: float | None = None, of: int | None = None) -> Audience:
+        """What contacting the likeliest customers would reach, by tests on customers like them.
+
+        Parameters
+        ----------
+        size, share
+            how many to contact, 1 to `of`, or which share, above 0 and at most 1: one of the two.
+        of
+            how many customers they are chosen from; by default as many as the latest cutoff had.
+
+        In the tests the same share was taken at each cutoff. Between the hundredths that are kept, values are interpolated; below 1% it is
+        the precision of the first hundredth. Works on a loaded model as well.
+
+        Raises `SpecificationError` for an impossible size or share, or where an older version evaluated the model and kept no curve.
+        """
+        latest = [fold.rows for fold in self.folds if fold.rows]
+        return self.pooled.curve.audience(size, share=share, of=latest[-1] if of is None and latest else of)
 
     def summary(self) -> dict[str, float]:
         """Pooled metrics under flat names, those without a value left out: for MLflow and job results.
 
-        `auc`, `auc_lower`, `auc_upper`, …, `best_rule_auc`, …, `skill`, `skill_lower`, `skill_upper`, `rows`,
-        `positives`, `rate`.
+        Those of `Result.flat`, ``skill``, ``skill_lower``, ``skill_upper``, and ``candidate_lightgbm_log_loss``, … of each kind of model.
         """
         flat = self.pooled.flat()
         flat |= {"skill": self.skill, "skill_lower": self.skill_interval[0], "skill_upper": self.skill_interval[1]}
+        flat |= {f"candidate_{kind}_log_loss": value for kind, value in self.kinds.items()}
         return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
     def to_frame(self) -> pd.DataFrame:
         """One row per cutoff and a last one, `"pooled"`; the index is the cutoff's date (and time, unless midnight),
         the columns are flat names.
-
-        Intervals (`auc_lower`, …) have values in the pooled row only.
         """
         import pandas as pd
 
@@ -137,15 +103,32 @@ class Evaluation:
         index = pd.Index([result.label for result in results], name="cutoff")
         return pd.DataFrame(rows, index=index)
 
+    def trend(self) -> pd.DataFrame:
+        """How the model does from cutoff to cutoff, so that decay shows; indexed as `to_frame`, without the pooled row.
+
+        Columns: `rows`, `positives`, `rate`, `auc`, `log_loss` and `skill` against the best baseline, each of these three with its 95%
+        interval (`auc_lower`, `auc_upper`, …).
+        """
+        import pandas as pd
+
+        rows = []
+        for fold in self.folds:
+            row: dict[str, float] = {"rows": fold.rows, "positives": fold.positives, "rate": fold.rate}
+            measured = {name: (getattr(fold.model, name), fold.interval(name)) for name in ("auc", "log_loss")}
+            for name, (value, (lower, upper)) in {**measured, "skill": fold.skill(self.best_baseline)}.items():
+                row |= {name: value, f"{name}_lower": lower, f"{name}_upper": upper}
+            rows.append(row)
+        return pd.DataFrame(rows, index=pd.Index([fold.label for fold in self.folds], name="cutoff"))
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: nan becomes null, times ISO text."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: plain(value) for name, value in values.items()}
+        """JSON-safe: nan becomes null, times ISO text. What is stored holds nothing of a customer: suspicions lose their examples."""
+        stored: Any = plain(replace(self, suspected=tuple(replace(problem, example="") for problem in self.suspected)))
+        values: dict[str, Any] = stored
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
-        """The inverse of `to_dict`."""
-        paired = values["difference"]
+        """The inverse of `to_dict`; also of what older versions stored."""
         calibration = values["calibration"]
         return cls(
             target=values["target"],
@@ -154,136 +137,56 @@ class Evaluation:
             best_baseline=values["best_baseline"],
             skill=number(values["skill"]),
             skill_interval=interval(values["skill_interval"]),
-            difference=Paired(
-                number(paired["difference"]),
-                interval(paired["interval"]),
-                int(paired["rows"]),
-                int(paired["customers"]),
-            ),
+            difference=paired(values["difference"]),
             grade=values["grade"],
             grade_reason=values["grade_reason"],
             calibration=None if calibration is None else Choice.from_dict(calibration),
+            kind=values.get("kind", ""),
+            kinds={kind: number(value) for kind, value in values.get("kinds", {}).items()},
+            suspected=tuple(Problem(**problem) for problem in values.get("suspected", ())),
         )
 
     def __str__(self) -> str:
-        """The grade, its reason, and the model beside its baselines at every cutoff."""
-        lines = [f"{self.target}: grade {self.grade}. {self.grade_reason}", "", _HEADER]
-        for result in (*self.folds, self.pooled):
-            lines += _lines(result)
-        if self.calibration is not None:
-            lines += ["", str(self.calibration)]
-        return "\n".join(lines)
+        """The grade and its reason, the model beside its baselines, cutoff by cutoff, by decile, and how right its probabilities are."""
+        head = [f"{self.target}: grade {self.grade}. {self.grade_reason}", *results_text.chosen(self.kind, self.kinds)]
+        blocks = [
+            [*head, *results_text.suspicions(self.suspected)],
+            [*results_text.predictors(self.pooled), *results_text.ahead(self.pooled)],
+            list(results_text.trend((*self.folds, self.pooled) if len(self.folds) > 1 else self.folds, self.best_baseline)),
+            list(results_text.deciles(self.pooled)),
+            list(results_text.reliability(self.pooled)),
+            [] if self.calibration is None else [str(self.calibration)],
+        ]
+        return "\n\n".join("\n".join(block) for block in blocks if block)
 
     def digest(self, timezone: str = "UTC") -> Iterator[str]:
-        """Lines for whoever reads what a job did: the reason of the grade, then the pooled metrics of the model and its baselines, best
-        first; dates in `timezone`.
+        """Lines for whoever reads what a job did: the reason of the grade, what looks like leakage, then the pooled metrics of the model
+        and its baselines, best first; dates in `timezone`.
         """
         pooled = self.pooled
         yield self.grade_reason
+        yield from results_text.suspicions(self.suspected)
+        yield from results_text.chosen(self.kind, self.kinds)
         when = at_cutoffs([fold.cutoff for fold in self.folds], timezone)
-        yield f"tested on {pooled.rows:,} snapshots of customers{when}: {pooled.positives:,} ({pooled.rate:.1%}) with the outcome"
-        yield f"{'':<10}" + "".join(f"{heading:>11}" for heading, _, _ in _DIGEST)
-        baselines = sorted(pooled.baselines.items(), key=lambda entry: (entry[1].log_loss, entry[0]))
-        for name, metrics in ((MODEL, pooled.model), *baselines):
-            yield f"{name:<10}" + "".join(f"{cell(getattr(metrics, key), decimals):>11}" for _, key, decimals in _DIGEST)
+        yield f"tested on {pooled.rows:,} snapshots of customers{when}: {pooled.positives:,} ({percent(pooled.rate)}) with the outcome"
+        yield from results_text.predictors(pooled)
+        yield from results_text.ahead(pooled)
         if len(self.folds) > 1:
-            yield "model's AUC by cutoff: " + ", ".join(cell(fold.model.auc) for fold in self.folds)
+            found = (f"{cell(fold.model.auc)}{between(fold.interval('auc'))}" for fold in self.folds)
+            yield "model's AUC by cutoff: " + ", ".join(found)
 
     def _repr_html_(self) -> str:
         from html import escape
 
         shown = ("auc", "average_precision", "log_loss", "brier_skill", "ece", "lift_top_decile")
-        head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("pooled", *shown))
-        body = "".join(
-            f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell(getattr(metrics, key))}</td>" for key in shown) + "</tr>"
-            for name, metrics in self.pooled.predictors().items()
-        )
+        metrics = [(name, *(cell(getattr(found, key)) for key in shown)) for name, found in self.pooled.predictors().items()]
+        steps = [
+            (fold.label, f"{fold.rows:,}", f"{fold.positives:,}", cell(fold.model.auc) + between(fold.interval("auc")),
+             percent(fold.skill(self.best_baseline)[0]))
+            for fold in self.folds
+        ]  # fmt: skip
+        said = [*results_text.chosen(self.kind, self.kinds), *results_text.suspicions(self.suspected)]
         title = f"<p><b>{escape(self.target)}: grade {self.grade}</b>. {escape(self.grade_reason)}</p>"
-        return f"{title}<table><tr>{head}</tr>{body}</table>"
-
-
-_HEADER = (
-    f"{'cutoff':<10} {'rows':>9} {'positives':>15}  {'predictor':<10} {'AUC':>6} {'avg.prec.':>9} {'log-loss':>8} "
-    f"{'Brier':>7} {'ECE':>6} {'by chance':>9} {'lift 10%':>8}"
-)
-
-
-def _lines(result: Result) -> list[str]:
-    lines = []
-    counts = (result.label, f"{result.rows:,}", f"{result.positives:,} ({result.rate:.1%})")
-    for name, metrics in result.predictors().items():
-        chance = f"< {metrics.ece_chance_p95:.3f}"
-        lines.append(
-            f"{counts[0]:<10} {counts[1]:>9} {counts[2]:>15}  {name:<10} {metrics.auc:6.3f} "
-            f"{metrics.average_precision:9.3f} {metrics.log_loss:8.4f} {metrics.brier:7.4f} {metrics.ece:6.3f} "
-            f"{chance:>9} {metrics.lift_top_decile:8.2f}"
-        )
-        counts = ("", "", "")
-    if found := result.intervals.get(MODEL):
-        shown = (
-            ("AUC", "auc"),
-            ("avg.prec.", "average_precision"),
-            ("log-loss", "log_loss"),
-            ("lift 10%", "lift_top_decile"),
-        )
-        text = ", ".join(f"{label} {found[key][0]:.3f} to {found[key][1]:.3f}" for label, key in shown)
-        lines.append(f"model, 95% intervals: {text}")
-    return lines
-
-
-def cell(value: float, decimals: int = 3) -> str:
-    """A metric as a table shows it.
-
-    >>> cell(0.25), cell(float("nan"))
-    ('0.250', '–')
-    """
-    return f"{value:.{decimals}f}" if math.isfinite(value) else "–"
-
-
-def local(moment: datetime, timezone: str) -> str:
-    """The date as the zone writes it, with the time unless it is midnight."""
-    there = moment.astimezone(zone(timezone))
-    return f"{there:%Y-%m-%d}" if there.time() == time() else f"{there:%Y-%m-%d %H:%M}"
-
-
-def at_cutoffs(cutoffs: Sequence[datetime | None], timezone: str) -> str:
-    """How many cutoffs a test had, and the first and last of them; "" without any.
-
-    >>> at_cutoffs([datetime.fromisoformat("2017-10-08T05:00Z"), datetime.fromisoformat("2017-11-05T06:00Z")], "America/Mexico_City")
-    ' at 2 cutoffs, 2017-10-08 to 2017-11-05'
-    """
-    moments = [local(cutoff, timezone) for cutoff in cutoffs if cutoff is not None]
-    if len(moments) < 2:
-        return f" at 1 cutoff, {moments[0]}" if moments else ""
-    return f" at {len(moments)} cutoffs, {moments[0]} to {moments[-1]}"
-
-
-def plain(value: object) -> object:
-    """A result, or any part of one, JSON-safe: nan becomes null, times ISO text."""
-    if isinstance(value, Choice):
-        return value.to_dict()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
-def number(value: float | None) -> float:
-    """The inverse of `plain` for a metric."""
-    return float("nan") if value is None else float(value)
-
-
-def interval(values: Sequence[float | None]) -> Interval:
-    """The inverse of `plain` for an interval."""
-    return number(values[0]), number(values[1])
-
-
-def _metrics(values: Mapping[str, Any]) -> Metrics:
-    return Metrics(**{name: number(values[name]) for name in NAMES})
+        tables = results_text.table_html(("pooled", *(name.replace("_", " ") for name in shown)), metrics)
+        tables += results_text.table_html(("cutoff", "rows", "positives", "AUC", f"skill against {self.best_baseline}"), steps)
+        return title + (f"<p>{'<br>'.join(map(escape, said))}</p>" if said else "") + tables

@@ -1,15 +1,31 @@
-"""Small folds of lists: sixty customers, three categories, nobody real."""
+"""Small folds, of scores whose truth is known and of lists: nobody real."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
-from persopredict.calibration import Calibrator
+from persopredict.calibration import Calibrator, sigmoid
+from persopredict.evaluation import FoldPredictions
 from persopredict.ranking import RankedFold
 
 CATEGORIES = ("dairy", "cheese", "wine")
+CUTOFFS = [datetime(2017, month, 1, tzinfo=UTC) for month in (10, 11, 12)]
+
+
+def scored(seed: int = 0, *, informed: float = 1.5, noise: float = 0.0, rule: float = 0.0, rows: int = 800) -> list[FoldPredictions]:
+    """Three months whose truth is known: the model knows `informed` of the logit and adds `noise`; the rule knows `rule`."""
+    rng = np.random.default_rng(seed)
+    customer_id = np.array([f"c{i:05d}" for i in range(rows)], dtype=object)
+    folds = []
+    for cutoff in CUTOFFS:
+        known, by_rule = rng.normal(size=rows), rng.normal(size=rows)
+        y = (rng.random(rows) < sigmoid(-2 + informed * known + rule * by_rule)).astype(np.int8)
+        logit = -2 + informed * known + rule * by_rule + noise * rng.normal(size=rows)
+        baselines = {"base_rate": np.full(rows, 0.17), "best_rule": sigmoid(-1.7 + rule * by_rule)}
+        folds.append(FoldPredictions(cutoff, customer_id, y, logit, sigmoid(logit), baselines, 5000, 700))
+    return folds
 
 
 def ranked(cutoff: datetime, customers: int = 60) -> RankedFold:

@@ -1,7 +1,7 @@
 """What a person reads the morning after: the same manner for a target of one score and for one of lists."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from persopredict.errors import Problem, TooLittleDataError
 from persopredict.evaluation import FoldPredictions, evaluate
 from persopredict.job_result import Outcome
 from persopredict.ranking_evaluation import rank_evaluate
+from persopredict.warehouse import Settled
 from tests import folds
 
 CUTOFFS = [datetime(2017, month, 1, 5, tzinfo=UTC) for month in (10, 11)]
@@ -58,7 +59,10 @@ def test_the_model_of_scores_stands_beside_its_baselines():
         f"{pooled.model.log_loss:.4f}",
     ]
     assert numbers(found, "base_rate")[2] == f"{pooled.baselines['base_rate'].log_loss:.4f}"
-    assert f"model's AUC by cutoff: {', '.join(f'{fold.model.auc:.3f}' for fold in evaluation.folds)}" in found
+    (by_cutoff,) = [line for line in found if line.startswith("model's AUC by cutoff: ")]
+    assert re.findall(r"0\.\d+(?= \()", by_cutoff) == [f"{fold.model.auc:.3f}" for fold in evaluation.folds]
+    (against,) = [line for line in found if line.startswith("against base_rate: ")]
+    assert f"log-loss {pooled.model.log_loss - pooled.baselines['base_rate'].log_loss:+.4f} (" in against
 
 
 def test_the_lists_of_the_model_stand_beside_those_of_its_baselines_best_first():
@@ -99,6 +103,34 @@ def test_customers_version_and_notes_follow_the_evaluation():
         "model: version 7, trained until 2017-10-01",
         "note: champion stays",
     ]
+
+
+def came(number, actual, **metrics):
+    """What came of a run of which 1,200 were expected, give or take 60."""
+    given = {"auc": 0.8125, "log_loss": 0.31, "base_rate_log_loss": 0.42, "ece": 0.0156, "ece_chance_p95": 0.02} | metrics
+    as_of, ended_at = CUTOFFS[number], CUTOFFS[number] + timedelta(days=28)
+    counts = {"customers": 9000, "rows": 9000, "expected": 1200.4, "lower": 1140, "upper": 1260, "actual": actual}
+    return Settled("one", as_of, "id", "7", ended_at, **counts, **given, settled_at=ended_at, measured_at=ended_at)
+
+
+def test_what_came_of_earlier_runs_follows_the_model_oldest_first():
+    found = lines(taste(), trend=(came(0, 1150), came(1, 1260, auc=float("nan"))), notes=("champion stays",))
+    assert re.split(r"\s{2,}", found[-4]) == ["what came of", "expected", "95% interval", "came", "AUC", "log-loss", "of the rate", "ECE"]
+    numbers = ["1,200", "1,140 to 1,260"]
+    assert re.split(r"\s{2,}", found[-3]) == ["scores of 2017-10-01", *numbers, "1,150", "0.812", "0.3100", "0.4200", "0.016"]
+    assert re.split(r"\s{2,}", found[-2]) == ["scores of 2017-10-31 23:00", *numbers, "1,260", "–", "0.3100", "0.4200", "0.016"]
+    assert found[-1] == "note: champion stays"
+
+
+def test_a_count_outside_of_its_interval_is_warned_of():
+    assert lines(taste(), trend=(came(0, 1200), came(1, 1261)))[-1].startswith(
+        "warning: more came than the scores of 2017-10-31 23:00 said: 1,261 for 1,200 expected"
+    )
+
+
+def test_a_target_that_was_skipped_still_tells_what_came_of_earlier_runs():
+    skipped = Outcome("one", "skipped", "grade_too_low", "It is C.", trend=(came(0, 900),))
+    assert [line.split()[0] for line in skipped.text().splitlines()] == ["one:", "It", "what", "scores", "warning:"]
 
 
 def test_a_target_that_was_skipped_says_why_and_what_to_do():

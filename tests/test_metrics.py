@@ -9,6 +9,7 @@ from persopredict.errors import SpecificationError
 from persopredict.metrics import (
     NAMES,
     Metrics,
+    Places,
     Ranking,
     auc,
     average_precision,
@@ -18,9 +19,7 @@ from persopredict.metrics import (
     ece,
     ece_chance,
     equal_mass_bins,
-    lift,
     log_loss,
-    precision_at,
 )
 
 
@@ -45,29 +44,30 @@ def test_rankings_and_losses_agree_with_scikit_learn(seed, ties):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_a_weighted_ranking_is_that_of_the_repeated_rows(ties):
+def test_places_of_weighted_rows_score_as_the_repeated_rows_do(ties):
     y, p = sample(1, ties=ties)
     times = np.random.default_rng(2).integers(0, 4, (3, len(y)))
-    ranking = Ranking(y, p)
-    weighted = ranking.scores(times[:, ranking.order].astype(float))
+    values, place = np.unique(-p, return_inverse=True)
+    held, positives = (np.stack([np.bincount(place, each, len(values)) for each in rows], axis=1) for rows in (times, times * y))
+    weighted = Places(held, positives)
     for draw, repeat in enumerate(times):
-        plain = Ranking(np.repeat(y, repeat), np.repeat(p, repeat)).scores()
-        assert [scores[draw] for scores in weighted] == pytest.approx([scores[0] for scores in plain])
+        plain = Ranking(np.repeat(y, repeat), np.repeat(p, repeat)).places()
+        assert [scores[draw] for scores in weighted.scores()] == pytest.approx([scores[0] for scores in plain.scores()])
+        assert weighted.found([0.05, 0.3])[draw] == pytest.approx(plain.found([0.05, 0.3])[0])
 
 
-def test_lift_and_gain_agree_with_counting_deciles():
+def test_gain_and_lift_agree_with_counting_the_likeliest():
     y, p = sample(3)
-    deciles = y[np.argsort(-p)].reshape(10, 40)
-    assert lift(y, p).tolist() == pytest.approx((deciles.mean(axis=1) / y.mean()).tolist())
-    assert cumulative_gain(y, p, [0.3])[0] == pytest.approx(deciles[:3].sum() / y.sum())
-    assert precision_at(y, p, 0.2) == pytest.approx(deciles[:2].mean())
-    assert Metrics.of(y, p).lift_top_decile == pytest.approx(lift(y, p)[0])
+    likeliest = y[np.argsort(-p)]
+    assert cumulative_gain(y, p, [0.3])[0] == pytest.approx(likeliest[:120].sum() / y.sum())
+    assert Metrics.of(y, p).lift_top_decile == pytest.approx(likeliest[:40].mean() / y.mean())
 
 
-def test_without_information_every_decile_has_lift_one():
+def test_without_information_a_share_of_the_rows_holds_its_share_of_the_positives():
     y, _ = sample(4)
-    assert lift(y, np.full(len(y), 0.2)).tolist() == pytest.approx([1.0] * 10)
-    assert auc(y, np.full(len(y), 0.2)) == 0.5
+    alike = np.full(len(y), 0.2)
+    assert cumulative_gain(y, alike, [0.1, 0.55]).tolist() == pytest.approx([0.1, 0.55])
+    assert (auc(y, alike), Metrics.of(y, alike).lift_top_decile) == pytest.approx((0.5, 1.0))
 
 
 def test_ece_agrees_with_a_plain_loop_over_equal_bins():
@@ -109,8 +109,9 @@ def test_one_class_has_losses_but_no_ranking(label):
 
 def test_without_rows_nothing_has_a_value():
     assert all(math.isnan(getattr(Metrics.of([], []), name)) for name in NAMES)
-    assert math.isnan(precision_at([], [], 0.1))
-    assert precision_at([0, 0], [0.1, 0.2], 0.5) == 0
+    assert math.isnan(cumulative_gain([], [], 0.1))
+    assert math.isnan(cumulative_gain([0, 0], [0.1, 0.2], 0.1))
+    assert equal_mass_bins([]).tolist() == []
 
 
 @pytest.mark.parametrize("rows", [300, 2000])
@@ -136,9 +137,3 @@ def test_a_distorted_model_exceeds_its_chance_ece():
 def test_what_can_not_be_measured_is_refused(y, p):
     with pytest.raises(SpecificationError):
         log_loss(y, p)
-
-
-@pytest.mark.parametrize("share", [0, -0.1, 1.01])
-def test_a_share_outside_zero_and_one_is_refused(share):
-    with pytest.raises(SpecificationError, match="share"):
-        precision_at([0, 1], [0.1, 0.2], share)

@@ -461,8 +461,11 @@ class EventLog:
         facts = self._facts_of(self._intakes[0], self.spans(), self.table)
         events: dict[str, tuple[int, int]] = {}
         holders: dict[str, set[str]] = {}
-        for source, event, rows, _, _ in self.catalog:
+        seen: dict[str, tuple[datetime, datetime]] = {}
+        for source, event, rows, first, last in self.catalog:
             events[event] = (events.get(event, (0, 0))[0] + rows, 0)
+            begin, end = seen.get(event, (moment(first), moment(last)))
+            seen[event] = (min(begin, moment(first)), max(end, moment(last)))
             holders.setdefault(event, set()).add(source)
         for event, customers in self._customers_of.items():
             events[event] = (events[event][0], customers)
@@ -473,7 +476,7 @@ class EventLog:
             negatives = dict(zip(numbers, self.engine.rows(Step("negatives", query))[0], strict=True))
         return replace(
             facts, events=events, negatives=negatives, currencies=tuple(sorted(self.values_of("currency", 100))),
-            sources_of={name: frozenset(sources) for name, sources in holders.items()},
+            sources_of={name: frozenset(sources) for name, sources in holders.items()}, spans=seen,
         )  # fmt: skip
 
     @cached_property

@@ -34,6 +34,10 @@ def _last(condition: str | None) -> Need:
     return Need(Measure("last_us", where=condition), None)
 
 
+def _first(condition: str | None) -> Need:
+    return Need(Measure("first_us", where=condition), None)
+
+
 def eligibility_needs(targets: Sequence[Target]) -> list[Need]:
     """What eligibility for the targets needs."""
     found = [KNOWN]
@@ -42,6 +46,7 @@ def eligibility_needs(targets: Sequence[Target]) -> list[Need]:
         found += [_last(target.outcome)] if isinstance(target, Conversion) and target.once else []
         if isinstance(target, Cancellation):
             found += [_last(_starts(target)), _last(_ends(target))]
+            found += [_first(_starts(target))] if target.start_names else []
         if target.active_within is not None or target.activity is not None:
             found += [_activity(target)]
     return list(dict.fromkeys(found))
@@ -66,8 +71,13 @@ def reasons(target: Target, found: _Instants) -> npt.NDArray[np.int8]:
     if isinstance(target, Cancellation):
         started, ended = _last(_starts(target)), _last(_ends(target))
         because("not_active", missing(started))
-        # An end and a new start at the same instant is a renewal: the contract runs on.
-        because("not_active", found(ended) > found(started) if target.start_names else ~missing(ended))
+        if target.start_names:
+            # An end and a new start at the same instant is a renewal: the contract runs on. The first start has nothing to renew: what
+            # ends in its own instant (a date without hours) has ended.
+            ends_first = (found(ended) == found(started)) & (found(_first(_starts(target))) == found(started))
+            because("not_active", (found(ended) > found(started)) | ends_first)
+        else:
+            because("not_active", ~missing(ended))
     if target.active_within is not None or target.activity is not None:
         because("not_active", missing(_activity(target)))
     return code

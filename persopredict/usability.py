@@ -19,6 +19,8 @@ from persopredict.times import Duration
 #: Fewer customers than this with the outcome, and nothing can be validated: 10 positives leave an AUC's standard error near 0.08
 #: (Hanley & McNeil 1982, AUC 0.8), and three test cutoffs need them each.
 MIN_POSITIVES = 25
+#: So many of a target's events would have come, at their pace until then, in the silence before the end of what was observed.
+MISSED_EVENTS = 10
 #: The longest window of the default features, all time aside.
 LONGEST_WINDOW = timedelta(days=364)
 #: A larger share of the log's keys that a lookup lacks is a warning, a smaller one a note: some items are always new.
@@ -94,7 +96,9 @@ class LookupFacts:
 
 @dataclass(frozen=True)
 class LogFacts:
-    """What the whole log held. `events`: name to (rows, customers); `categories`: the levels, `category` first."""
+    """What the whole log held. `events`: name to (rows, customers); `categories`: the levels, `category` first; `spans`: name to the first
+    and the last time of an event.
+    """
 
     timezone: str
     columns: tuple[str, ...]
@@ -107,6 +111,7 @@ class LogFacts:
     numeric: tuple[str, ...] = ()
     lookups: tuple[LookupFacts, ...] = ()
     categories: tuple[str, ...] = ()
+    spans: Mapping[str, tuple[datetime, datetime]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -343,6 +348,8 @@ def _history_problems(target: Target, facts: LogFacts) -> list[Problem]:
     if span < 2 * need:
         text = f"{max(span.days, 0)} days were observed, gap and horizon need {need.days} after each cutoff, twice at least"
         return [Problem("log_too_short", text, "warning", remedy="shorten the horizon, or wait for more history", source=target.name)]
+    if spans and (silent := _silence(target, facts, min(end for _, end in spans))):
+        return [silent]
     history = span - need
     # What is known of pairs has no windows.
     if history < LONGEST_WINDOW and not isinstance(target, Affinity):
@@ -351,6 +358,20 @@ def _history_problems(target: Target, facts: LogFacts) -> list[Problem]:
             Problem("window_longer_than_history", text, "note", remedy="nothing; longer windows come with more history", source=target.name)
         ]
     return []
+
+
+def _silence(target: Target, facts: LogFacts, end: datetime) -> Problem | None:
+    """The target's events ended long before what counts as observed: labels after them are all the same, and teach that nothing happens."""
+    held = [(facts.events[name][0], *facts.spans[name]) for name in target.event_names if name in facts.spans]
+    if not held:
+        return None
+    rows, first, last = sum(row[0] for row in held), min(row[1] for row in held), max(row[2] for row in held)
+    silence = end - last
+    if silence < target.horizon.approximate / 2 or rows * silence < MISSED_EVENTS * max(last - first, timedelta(hours=1)):
+        return None
+    text = f"the last came {silence.days} days before the end of what was observed: labels between count it as not done"
+    remedy = "give observed= with the end until which the source is complete for it"
+    return Problem("event_stopped", text, "warning", silence.days, f"{last:%Y-%m-%d}", remedy, target.name)
 
 
 def stale_sources(sources: Sequence[SourceFacts], as_of: datetime, limit: timedelta = timedelta(days=1)) -> list[Problem]:

@@ -317,7 +317,9 @@ def _running(target, before, zone):
     if not target.start_names:
         return not ends
     starts = [row["at"] for row in before if row["event"] in target.start_names]
-    return bool(starts) and not any(end > max(starts) for end in ends)
+    if not starts:
+        return False
+    return not any(end > max(starts) or end == max(starts) == min(starts) for end in ends)
 
 
 def _outcome(target, row, zone):

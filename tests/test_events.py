@@ -314,6 +314,7 @@ def test_what_is_no_source_is_refused_with_the_kinds_that_are(data):
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "duplicate_columns"),
         (pd.DataFrame([[1, 2]], columns=["a", "A"]), "duplicate_columns"),
         (pd.DataFrame({"customer_id": [1, "x"], "event_at": ["2024-01-01"] * 2}), "mixed_column"),
+        (pd.DataFrame({"customer_id": pd.Series([10**24], dtype=object), "event_at": ["2024-01-01"]}), "mixed_column"),
         (pa.table({"half": pa.array([np.float16(1)])}), "unreadable_source"),
     ],
 )

@@ -197,6 +197,11 @@ STARTED = ("subscribe", T - 9 * DAY)
         "ended otherwise": ([STARTED, ("expire", T - DAY)], ("not_active", None)),
         "started again": ([STARTED, ("cancel", T - 3 * DAY), ("subscribe", T - DAY)], (None, 0)),
         "renewed at the same instant": ([STARTED, ("expire", T - DAY), ("subscribe", T - DAY)], (None, 0)),
+        "ended on the date it began": ([("subscribe", T - DAY), ("cancel", T - DAY)], ("not_active", None)),
+        "ended again on the date it began again": (
+            [STARTED, ("cancel", T - DAY), ("subscribe", T - DAY), ("cancel", T - 2 * DAY)],
+            (None, 0),
+        ),
         "end known too late": ([STARTED, ("cancel", T - DAY, T + 20 * DAY)], (None, 0)),
         "cancels": ([STARTED, ("cancel", T + DAY)], (None, 1)),
         "cancels on the last tick": ([STARTED, ("cancel", T + 8 * DAY - TICK)], (None, 1)),

@@ -180,6 +180,20 @@ def test_a_log_is_too_short_below_twice_gap_and_horizon(days, short):
     assert ("log_too_short" in report.codes(), report.ok) == (short, True)
 
 
+def test_an_event_that_stopped_long_before_the_end_of_what_was_observed_is_warned_of():
+    planned = log_of(["z"], ["2024-04-01T00:00:00Z"], "trip", name="plans")
+    report = EventLog.union(steady(days=400), planned).check([Churn("visit", "28d")])
+    assert "event_stopped" not in report.codes()  # Plans lie in a source of their own: what was observed of visits ended with them.
+    rows = [(f"c{number}", day) for day in range(0, 400, 10) for number in range(30)]
+    when = [(datetime(2023, 1, 1, tzinfo=UTC) + timedelta(days=day)).isoformat() for _, day in rows]
+    mixed = log_of([*(who for who, _ in rows), "c0"], [*when, "2024-04-01T00:00:00Z"], [*["visit"] * len(rows), "trip"])
+    stopped = problem_of(mixed.check([Churn("visit", "28d")]), "event_stopped")
+    assert (stopped.severity, stopped.count) == ("warning", 66)
+    assert "observed=" in stopped.remedy
+    quiet = log_of(["a", "a", "b"], ["2023-01-01", "2023-06-01", "2024-01-01"], ["buy", "buy", "visit"])
+    assert "event_stopped" not in quiet.check([Conversion("buy", "28d")]).codes()  # Two in half a year: silence says nothing.
+
+
 @pytest.mark.parametrize(("days", "codes"), [(300, ["window_longer_than_history"]), (400, [])])
 def test_windows_longer_than_the_history_are_a_note(days, codes):
     report = steady(days=days, every=1).check([Churn("visit", "28d")])

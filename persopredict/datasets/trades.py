@@ -1,4 +1,4 @@
-"""Small made logs of other trades, in the columns of `made_log`: subscriptions, loan applications, a news site.
+"""Small made logs of other trades, in the columns of `made_log`: what they don't know is null.
 
 They are plausible, not solved: no truth comes with them. Each takes the ways in which ids and times differ between
 trades: ids as text, integers or UUIDs, and dates without hours.
@@ -6,7 +6,7 @@ trades: ids as text, integers or UUIDs, and dates without hours.
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from persopredict.datasets.generator import SCHEMA, Ids, check_size, customer_ids
 from persopredict.datasets.shop import DAY, Floats, Integers, microseconds
-from persopredict.times import instant
+from persopredict.times import WallClock, instant, zone
 
 _MONTH = 30.4
+#: The latest departure after its booking, in days.
+_AHEAD = 120
 
 
 def subscriptions(
@@ -167,6 +169,172 @@ def news_site(
     return _table(rows, instant(start), days, customer_ids(np.arange(customers), ids, seed), dates_only)
 
 
+def insurance_quotes(
+    customers: int = 2000,
+    *,
+    days: int = 365,
+    seed: int = 0,
+    start: str | date | datetime = "2023-01-01",
+    ids: Ids = "text",
+    dates_only: bool = False,
+) -> pa.Table:
+    """An insurer's leads: exactly one "quote" for each customer, and for some of them a "policy" that they buy days or weeks later.
+
+    Dear quotes and those of a comparison portal are bought less often. `value` is the premium, `category` what is insured, `order_id`
+    the policy. Parameters and errors as in `subscriptions`.
+
+    >>> quotes = insurance_quotes(200)["event"].to_pylist()
+    >>> quotes.count("quote"), 0 < quotes.count("policy") < 100
+    (200, True)
+    """
+    check_size(customers, days, seed)
+    rng = np.random.default_rng(seed)
+    who = np.arange(customers)
+    asked = days * rng.random(customers)
+    product, channel = rng.choice(3, customers, p=[0.6, 0.3, 0.1]), rng.choice(3, customers, p=[0.3, 0.5, 0.2])
+    premium: Floats = np.exp(rng.normal(np.array([6.2, 5.4, 4.0])[product], 0.4)).round(2)
+    wish = np.array([0.0, -1.2, 0.6])[channel] - 1.5 * (np.log(premium) - 5.7) - 0.8 + rng.logistic(size=customers)
+    buyer = np.flatnonzero(wish > 0)
+    bought = asked[buyer] + 0.02 + rng.lognormal(2.3, 0.9, len(buyer))
+    parts = [
+        _rows("quote", who, asked, value=premium),
+        _rows("policy", buyer, bought, order=np.arange(len(buyer)), value=premium[buyer]),
+    ]
+    rows = _stacked(parts)
+    rows["category"] = np.array(["car", "home", "travel"])[product][rows["customer"]]
+    rows["channel"] = np.array(["website", "portal", "agent"])[channel][rows["customer"]]
+    return _table(rows, instant(start), days, customer_ids(who, ids, seed), dates_only)
+
+
+def gym_visits(
+    customers: int = 600,
+    *,
+    days: int = 365,
+    seed: int = 0,
+    start: str | date | datetime = "2024-01-01",
+    ids: Ids = "text",
+    dates_only: bool = False,
+    timezone: str = "Europe/Berlin",
+) -> pa.Table:
+    """Members of a gym: customers, times and one event, "check_in"; all else is null.
+
+    Everyone keeps to some weekdays and to an hour of the local clock, summer and winter alike; some stop coming. `timezone` is where the
+    gym is: `start` is read there. Further parameters and errors as in `subscriptions`.
+
+    >>> set(gym_visits(50)["event"].to_pylist())
+    {'check_in'}
+    """
+    check_size(customers, days, seed)
+    rng, place = np.random.default_rng(seed), zone(timezone)
+    first = instant(start, place)
+    opening = first.astimezone(place).replace(tzinfo=None)
+    weekday = (opening.weekday() + np.arange(days)) % 7
+    kept = rng.random((customers, 7)) < rng.beta(1.5, 3.5, customers)[:, None]
+    joined = np.where(rng.random(customers) < 0.4, 0.0, 0.9 * days * rng.random(customers) ** 1.3)
+    left = joined + rng.exponential(180.0, customers)
+    day = np.arange(days)
+    member = (day >= joined[:, None]) & (day < left[:, None])
+    who, when = np.nonzero(member & (rng.random((customers, days)) < np.where(kept, 0.7, 0.04)[:, weekday]))
+    hour = np.clip(rng.choice([7.0, 12.5, 18.0, 19.5], customers)[who] + rng.normal(0, 0.5, len(who)), 6, 22)
+    begin = microseconds(opening.replace(tzinfo=UTC))
+    walls = begin + np.rint((when + hour / 24) * DAY).astype(np.int64)
+    if not dates_only:
+        begin = microseconds(first)
+        walls = WallClock(place, begin, begin + days * DAY).instants(walls)
+    rows = _rows("check_in", who, (walls - begin) / DAY)
+    return _table(
+        rows, opening.replace(tzinfo=UTC) if dates_only else first, days, customer_ids(np.arange(customers), ids, seed), dates_only
+    )
+
+
+def wholesale(
+    customers: int = 60,
+    *,
+    days: int = 730,
+    seed: int = 0,
+    start: str | date | datetime = "2023-01-01",
+    ids: Ids = "text",
+    dates_only: bool = False,
+) -> pa.Table:
+    """A wholesaler's few customers: an "order" has one row per line, all at one instant of a working day; some get a "credit_note".
+
+    Each company orders at a pace of its own, weekly to every two months, far more regularly than chance; some are lost. `order_id` is the
+    order, `value` the line's, negative in a credit note, `category` the group of `item_id`. Parameters and errors as in `subscriptions`.
+
+    >>> orders = wholesale(20)
+    >>> orders.num_rows > 2 * len(orders["order_id"].unique())
+    True
+    """
+    check_size(customers, days, seed)
+    rng = np.random.default_rng(seed)
+    pace = rng.choice([7.0, 14.0, 28.0, 60.0], customers, p=[0.2, 0.3, 0.3, 0.2])
+    most = int(2 * days / pace.min()) + 8
+    times = (pace * rng.random(customers))[:, None] + np.cumsum(pace[:, None] * rng.gamma(10.0, 0.1, (customers, most)), axis=1)
+    who, number = np.nonzero(times < np.minimum(days, rng.exponential(900.0, customers) + 2 * pace)[:, None])
+    first = instant(start)
+    date_ = np.floor(times[who, number])
+    date_ += np.array([0, 0, 0, 0, 0, 2, 1])[(first.weekday() + date_.astype(np.int64)) % 7]
+    moment = date_ + (8 + 9 * rng.random(len(who))) / 24
+    lines = 1 + rng.poisson(3.0, len(who))
+    order = np.repeat(np.arange(len(who)), lines)
+    item = (12 * rng.integers(0, 4, customers)[who[order]] + 12 * rng.random(len(order)) ** 1.5).astype(np.int64) % 48
+    value: Floats = np.exp(rng.normal(4.0, 0.5, len(order)) + rng.normal(0, 1, customers)[who[order]]).round(2)
+    credited = np.flatnonzero(rng.random(len(order)) < 0.02)
+    after = moment[order[credited]] + 7
+    parts = [
+        _rows("order", who[order], moment[order], order=order, value=value),
+        _rows("credit_note", who[order[credited]], after, order=order[credited], value=-value[credited]),
+    ]
+    rows = _stacked(parts)
+    rows["item"] = np.append(item, item[credited]).astype(np.float64)
+    rows["category"] = np.array(["cleaning", "paper", "kitchen", "office"])[np.append(item, item[credited]) // 12]
+    rows["channel"] = np.where(rng.random(customers) < 0.5, "rep", "portal")[rows["customer"]]
+    return _table(rows, first, days, customer_ids(np.arange(customers), ids, seed), dates_only)
+
+
+def travel_bookings(
+    customers: int = 1000,
+    *,
+    days: int = 365,
+    seed: int = 0,
+    start: str | date | datetime = "2024-01-01",
+    ids: Ids = "text",
+    dates_only: bool = False,
+) -> pa.Table:
+    """A travel agency: weeks of silence, then a burst of "search", perhaps a "booking", and the "departure" up to 120 days after it.
+
+    Searches and bookings lie in the first `days`; departures are planned and reach beyond them: the log's last event is not the end of
+    what was observed. `order_id` is the booking, `value` its price, `category` the kind of journey. Parameters and errors as in
+    `subscriptions`.
+
+    >>> log = travel_bookings(200, days=100).to_pandas()
+    >>> [(event, (at.max() - log["event_at"].min()).days > 100) for event, at in log.groupby("event")["event_at"]]
+    [('booking', False), ('departure', True), ('search', False)]
+    """
+    check_size(customers, days, seed)
+    rng = np.random.default_rng(seed)
+    journey = np.repeat(np.arange(customers), 1 + rng.poisson(rng.gamma(0.8, 3.0 * days / 365, customers)))
+    begin = days * rng.random(len(journey))
+    length = rng.geometric(0.15, len(journey))
+    burst = np.repeat(np.arange(len(journey)), length)
+    searched = begin[burst] + rng.exponential(1.5, len(burst))
+    booked = begin + 0.5 + rng.exponential(2.5, len(journey))
+    made = np.flatnonzero((0.15 * length - 1.8 + rng.logistic(size=len(journey)) > 0) & (booked < days))
+    departs = booked[made] + 3 + np.minimum(rng.gamma(1.5, 25.0, len(made)), _AHEAD - 3)
+    seen = searched < days
+    price: Floats = np.exp(rng.normal(6.5, 0.6, len(made))).round(2)
+    parts = [
+        _rows("search", journey[burst[seen]], searched[seen]),
+        _rows("booking", journey[made], booked[made], order=made, value=price),
+        _rows("departure", journey[made], departs, order=made),
+    ]
+    rows = _stacked(parts)
+    kind = np.array(["beach", "city", "ski"])[rng.choice(3, len(journey))]
+    rows["category"] = kind[np.concatenate([burst[seen], made, made])]
+    rows["channel"] = np.where(rng.random(customers) < 0.5, "app", "web")[rows["customer"]]
+    return _table(rows, instant(start), days + _AHEAD, customer_ids(np.arange(customers), ids, seed), dates_only)
+
+
 def _rows(
     event: str, customer: Integers, day: Floats, order: Integers | None = None, value: Floats | None = None
 ) -> dict[str, NDArray[Any]]:
@@ -179,6 +347,8 @@ def _rows(
         "order": nothing if order is None else order.astype(np.float64),
         "item": nothing,
         "value": nothing if value is None else value,
+        "category": np.full(len(customer), None, dtype=object),
+        "channel": np.full(len(customer), None, dtype=object),
     }
 
 
@@ -201,11 +371,8 @@ def _table(rows: dict[str, NDArray[Any]], start: datetime, days: int, names: pa.
         pa.array(chosen["event"]),
         pa.array(np.arange(len(by_time))),
         *(pa.array(np.nan_to_num(chosen[name]).astype(np.int64), mask=missing[name]) for name in ("order", "item")),
-        pa.array(chosen["category"]),
+        pa.array(chosen["category"], pa.string()),
         pa.array(chosen["value"], mask=missing["value"]),
-        pa.array(chosen["channel"]),
+        pa.array(chosen["channel"], pa.string()),
     ]
-    return pa.table(
-        [column.cast(pa.string()) if pa.types.is_large_string(column.type) else column for column in columns],
-        names=SCHEMA.names,
-    )
+    return pa.table([column.cast(pa.string()) if pa.types.is_large_string(column.type) else column for column in columns], SCHEMA.names)

@@ -33,7 +33,7 @@ def arrow_of(source: Any) -> pa.Table:
     try:
         found = _converted(frame)
         problems = [_mixed_offsets(name) for name in frame.columns if _mixes_offsets(frame, name, found)]
-    except (pa.ArrowException, TypeError, ValueError):
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
         problems = _unconvertible(frame)
     if problems:
         raise DataError("a source can't be read", problems)
@@ -54,9 +54,10 @@ def _unconvertible(frame: Any) -> list[Problem]:
     for name in frame.columns:
         try:
             _converted(frame.select(name))
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             remedy = "give the column one type, for ids with .astype(str)"
-            found.append(Problem("mixed_column", f"column {str(name)!r} mixes types", example=str(error.args[0]), remedy=remedy))
+            what = "holds whole numbers beyond 64 bits" if isinstance(error, OverflowError) else "mixes types"
+            found.append(Problem("mixed_column", f"column {str(name)!r} {what}", example=str(error.args[0]), remedy=remedy))
     return found
 
 

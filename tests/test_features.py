@@ -407,3 +407,11 @@ def test_a_value_of_a_dimension_that_few_customers_hold_names_no_feature():
     names = [feature.name for feature in default_features(EventLog(frame, dimensions=["plan"]))]
     assert "count_plan_basic_28d" in names
     assert not any("ann" in name for name in names)
+
+
+def test_a_dimension_of_numbers_is_counted_by_no_value():
+    frame = pd.DataFrame({"customer_id": [f"c{n}" for n in range(12)], "event_at": "2024-01-01", "event": "visit", "device": [1, 2, 3] * 4})
+    log = EventLog(frame, dimensions=["device"])
+    features = default_features(log)
+    assert not any("device" in feature.name for feature in features)
+    assert len(snapshots(log, ["2024-02-01"], features).to_arrow()) == 12

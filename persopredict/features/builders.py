@@ -166,8 +166,7 @@ def profile_of(events: EventLog, focus: Sequence[str] = (), until: datetime | No
     if events.categories:
         kinds[events.categories[0]] = tuple(sorted(events.values_of(events.categories[0], _MOST_CATEGORIES, until)))
     for name in events.dimensions:
-        values = () if name in events.numeric else events.values_of(name, _MOST_VALUES + 1, until)
-        if len(values) <= _MOST_VALUES:
+        if name not in events.numeric and len(events.values_of(name, _MOST_VALUES + 1, until)) <= _MOST_VALUES:
             kinds[name] = tuple(sorted(events.values_of(name, _MOST_VALUES, until, held_by=_LEAST_HOLDERS)))
     channels = tuple(sorted(events.values_of("channel", _MOST_CHANNELS, until)))
     return Profile(frozenset(events.columns), frozenset(events.numeric), tuple(names), events.categories, channels, kinds)

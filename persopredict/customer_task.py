@@ -10,18 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persopredict import learner
-from persopredict.baselines import BestRule
+from persopredict.aftermath import filled_afterwards, only_after
 from persopredict.comparison import Paired, paired_log_loss
+from persopredict.errors import Problem
 from persopredict.evaluation import Evaluation, FoldPredictions, evaluate
 from persopredict.events import EventLog
 from persopredict.explain import explained
 from persopredict.features.builders import default_features
+from persopredict.features.spec import Feature
 from persopredict.forward import matured_cutoffs, within_history
-from persopredict.learner import BoosterScorer
+from persopredict.kinds import Rivals, with_rhythm
+from persopredict.learner import EstimatorScorer
 from persopredict.model import Fitted, Model, Recipe
 from persopredict.snapshots import snapshots
+from persopredict.suspicion import constant_before, nearly_the_label
 from persopredict.targets import Target
-from persopredict.training import Labelled, Training, matrix, rule_columns
+from persopredict.training import Labelled, Training, matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +44,7 @@ class CustomerTask:
         return self.target.question()
 
     def default_estimator(self, random_state: int) -> Any:
-        """LightGBM with our settings."""
+        """LightGBM with our settings: the richest of the kinds that compete."""
         return learner.default_estimator(random_state)
 
     def fit(self, events: EventLog, recipe: Recipe, until: datetime) -> Fitted:
@@ -52,18 +56,41 @@ class CustomerTask:
         features, dropped = within_history(events, self.target, asked, cutoffs[0])
         training = Training(events, self.target, features, recipe.estimator, recipe.calibration, recipe.random_state)
         rows = training.rows(cutoffs, until)
-        folds, choice = training.calibrated(training.tests(rows))
-        rows = rows.labelled()
-        evaluation = evaluate(folds, target=self.target.name, calibration=choice, seed=recipe.random_state)
-        baseline, scorer = training.rule(rows), training.fit(rows)
-        model = Model(features, dropped, tuple(training.names), scorer, choice.calibrator, baseline, len(rows.y), rows.positives)
-        return Fitted(model, tuple(cutoffs), tuple(folds), evaluation)
+        tested = training.tested(training.tests(rows))
+        taught = training.taught(rows.labelled())
+        scorer = training.fit(taught, tested.kind)
+        suspected = self._suspected(events, training, rows, until)
+        evaluation = evaluate(
+            tested.folds,
+            target=self.target.name,
+            calibration=tested.choice,
+            seed=recipe.random_state,
+            kind=scorer.kind,
+            kinds=tested.losses if len(tested.losses) > 1 else None,
+            suspected=suspected,
+        )
+        positives = int(np.count_nonzero(taught.y))
+        model = Model(features, dropped, scorer.names, scorer, tested.choice.calibrator, taught.rivals(), len(taught.y), positives)
+        return Fitted(model, tuple(cutoffs), tuple(tested.folds), evaluation)
+
+    def _suspected(self, events: EventLog, training: Training, rows: Labelled, until: datetime) -> list[Problem]:
+        """What looks as if it knew the outcome, among the features asked for, the events and the facts of customers."""
+        names = [feature.name for feature in training.features]
+        taught = rows.labelled()
+        table = snapshots(events, [until], training.features, [self.target]).to_arrow()
+        X = taught.X[:, : len(names)]
+        return [
+            *nearly_the_label(X, taught.y, names, cutoff=taught.cutoff),
+            *constant_before(X, matrix(table, names), names, cutoff=taught.cutoff),
+            *only_after(events, self.target, until),
+            *filled_afterwards(events, self.target, until),
+        ]
 
     def scores(self, events: EventLog, as_of: datetime, model: Model) -> pd.DataFrame:
         """One row for each customer known at `as_of`, in order of ids; who is not asked has the reason instead of a probability."""
         import pandas as pd
 
-        plan = snapshots(events, [as_of], model.features, [self.target])
+        plan = snapshots(events, [as_of], self._computed(model), [self.target])
         table = plan.to_arrow()
         X = matrix(table, model.inputs)
         everyone = plan.population()
@@ -77,25 +104,29 @@ class CustomerTask:
         frame["not_scored_reason"] = pd.Series([*([None] * len(X)), *why], dtype=object)
         return frame.sort_values("customer_id", kind="stable", ignore_index=True)
 
+    def _computed(self, model: Model) -> tuple[Feature, ...]:
+        """What the model and its baselines read."""
+        return with_rhythm(model.features, self.target)
+
     def _reasons(self, X: NDArray[np.float64], model: Model) -> list[Any]:
-        if not isinstance(model.scorer, BoosterScorer):
+        if isinstance(model.scorer, EstimatorScorer):
             return [[] for _ in range(len(X))]
-        return explained(model.scorer.booster, X, model.features)
+        features = {feature.name: feature for feature in self._computed(model)}
+        return explained(model.scorer.contributions, X, [features[name] for name in model.inputs])
 
     def test(self, events: EventLog, cutoffs: Sequence[datetime], model: Model) -> list[FoldPredictions]:
         """What the model says at cutoffs, beside labels that have ended; the cutoffs without any are left out."""
         if not cutoffs:
             return []
-        table = snapshots(events, cutoffs, model.features, [self.target]).to_arrow()
-        rows = Labelled.of(table, model.inputs, self.target).labelled()
+        features = self._computed(model)
+        table = snapshots(events, cutoffs, features, [self.target]).to_arrow()
+        rows = Labelled.of(table, [feature.name for feature in features], self.target).labelled()
         return [self._tested(cutoff, rows.at([cutoff]), model) for cutoff in rows.cutoffs]
 
     def _tested(self, cutoff: datetime, rows: Labelled, model: Model) -> FoldPredictions:
-        logits = model.scorer.logits(rows.X)
-        baselines = {
-            "base_rate": np.full(len(rows.y), model.positives / model.rows),
-            "best_rule": model.baseline.predict(rows.X[:, rule_columns(model.features)]),
-        }
+        names = [feature.name for feature in self._computed(model)]
+        logits = model.scorer.logits(rows.X[:, [names.index(name) for name in model.inputs]])
+        baselines = model.baseline.predict(rows.X, names)
         probability = model.calibrator.apply(logits)
         return FoldPredictions(cutoff, rows.customer_id, rows.y, logits, probability, baselines, model.rows, model.positives)
 
@@ -119,7 +150,7 @@ class CustomerTask:
             return Paired(float("nan"), (float("nan"), float("nan")), 0, 0)
         return paired_log_loss(np.concatenate(ys), np.concatenate(mine), np.concatenate(their), np.concatenate(ids))
 
-    def from_specs(self, specs: Mapping[str, Any]) -> tuple[tuple[str, ...], BestRule, Evaluation]:
-        """The model's inputs, its baseline and its evaluation, as they were saved."""
-        inputs = tuple(values["name"] for values in specs["features"])
-        return inputs, BestRule.from_dict(specs["baseline"]), Evaluation.from_dict(specs["evaluation"])
+    def from_specs(self, specs: Mapping[str, Any]) -> tuple[tuple[str, ...], Rivals, Evaluation]:
+        """The model's inputs, its baselines and its evaluation, as they were saved."""
+        inputs = tuple(specs["columns"]) if "columns" in specs else tuple(values["name"] for values in specs["features"])
+        return inputs, Rivals.from_dict(specs["baseline"]), Evaluation.from_dict(specs["evaluation"])

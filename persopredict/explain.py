@@ -1,37 +1,35 @@
 """Reasons: which features moved a customer's score, in words.
 
-Contributions are SHAP values of the trees (Lundberg et al. 2020, path-dependent), in log-odds before calibration; with the base value they
+Contributions are those of the model that scores (`learner.Scorer.contributions`), in log-odds before calibration; with the base value they
 add up to the raw score.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persopredict.features.spec import Feature
 
-if TYPE_CHECKING:
-    import lightgbm as lgb
-
 TOP = 3
 _CHUNK = 20_000
 Reasons = list[dict[str, Any]]
 
 
-def contributions(booster: lgb.Booster, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SHAP values of each row and feature, and the base value last: shape (rows, features + 1), in log-odds."""
-    return np.asarray(booster.predict(X, pred_contrib=True)) if len(X) else np.zeros((0, X.shape[1] + 1))
-
-
-def explained(booster: lgb.Booster, X: NDArray[np.float64], features: Sequence[Feature], *, top: int = TOP) -> list[Reasons]:
-    """The `top` reasons of each row of X, as `reasons` gives them; contributions are held for a part of the rows at a time."""
+def explained(
+    contributions: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    X: NDArray[np.float64],
+    features: Sequence[Feature],
+    *,
+    top: int = TOP,
+) -> list[Reasons]:
+    """The `top` reasons of each row of X, as `reasons` gives them; `contributions`, a scorer's, are held for some rows at a time."""
     parts = (X[start : start + _CHUNK] for start in range(0, len(X), _CHUNK))
-    return [row for part in parts for row in reasons(contributions(booster, part), part, features, top=top)]
+    return [row for part in parts for row in reasons(contributions(part), part, features, top=top)]
 
 
 def concept(feature: Feature) -> tuple[object, ...]:

@@ -90,13 +90,13 @@ def splitter(events: EventLog, target: Target) -> ForwardSplit:
     return ForwardSplit(FOLDS, embargo=embargo(target), timezone=events.timezone)
 
 
-def tested_cutoffs(events: EventLog, target: Target, cutoffs: Sequence[datetime]) -> list[datetime]:
-    """The last test cutoffs, a horizon apart: overlapping labels would count the same events twice and pretend more evidence."""
+def tested_cutoffs(events: EventLog, target: Target, cutoffs: Sequence[datetime], most: int) -> list[datetime]:
+    """The last `most` test cutoffs, a horizon apart: overlapping labels would count the same events twice and pretend more evidence."""
     chosen: list[datetime] = []
     split = splitter(events, target)
     for cutoff in reversed(cutoffs):
         apart = not chosen or target.horizon.before(chosen[-1], events.zone) >= cutoff
-        if apart and len(chosen) < FOLDS and split.trains(cutoff, cutoffs):
+        if apart and len(chosen) < most and split.trains(cutoff, cutoffs):
             chosen.append(cutoff)
     return chosen[::-1]
 

@@ -47,12 +47,31 @@ _WORTH_THREADS = 20_000_000
 
 
 class Scorer(Protocol):
-    """A fitted learner."""
+    """A fitted model. `kind`: what it is, as in `model_kind`. `names`: the columns that it reads, in order."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it reads."""
 
     def logits(self, X: NDArray[np.floating]) -> Floats:
         """Raw scores in log-odds, shape (rows,)."""
+
+    def contributions(self, X: NDArray[np.floating]) -> Floats:
+        """What each column adds to the raw score, and the base value last: shape (rows, columns + 1), in log-odds; they add up to it.
+
+        Raises `SpecificationError` where the model can't tell.
+        """
+
+    @property
+    def importance(self) -> Floats:
+        """How much each column counts, shape (columns,); raises `SpecificationError` where the model can't tell."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe; raises `SpecificationError` for what is kept otherwise, or can't be."""
 
 
 class BoosterScorer:
@@ -81,21 +100,36 @@ class BoosterScorer:
         """The model as LightGBM's text."""
         return str(self.booster.model_to_string())
 
+    def to_dict(self) -> dict[str, Any]:
+        """Refused: trees are kept as LightGBM's own `text`."""
+        raise SpecificationError("LightGBM's trees are kept as text")
+
     @property
-    def names(self) -> list[str]:
+    def names(self) -> tuple[str, ...]:
         """The features that it reads, in order."""
-        return list(self.booster.feature_name())
+        return tuple(self.booster.feature_name())
 
     def logits(self, X: NDArray[np.floating]) -> Floats:
         """Raw scores in log-odds, shape (rows,)."""
         return np.asarray(self.booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.zeros(0)
 
+    def contributions(self, X: NDArray[np.floating]) -> Floats:
+        """SHAP values of the trees (Lundberg et al. 2020, path-dependent), and the base value last."""
+        if not len(X):
+            return np.zeros((0, len(self.names) + 1))
+        return np.asarray(self.booster.predict(X, pred_contrib=True), dtype=np.float64)
+
+    @property
+    def importance(self) -> Floats:
+        """Total gain of each feature."""
+        return np.asarray(self.booster.feature_importance("gain"), dtype=np.float64)
+
 
 class EstimatorScorer:
     """A user's own scikit-learn classifier."""
 
-    def __init__(self, estimator: Any) -> None:
-        self.estimator = estimator
+    def __init__(self, estimator: Any, names: Sequence[str]) -> None:
+        self.estimator, self.names = estimator, tuple(names)
         self.kind = type(estimator).__name__
 
     def logits(self, X: NDArray[np.floating]) -> Floats:
@@ -105,6 +139,19 @@ class EstimatorScorer:
         if not len(X):
             return np.zeros(0)
         return logit(np.clip(np.asarray(self.estimator.predict_proba(X), dtype=np.float64)[:, 1], 1e-9, 1 - 1e-9))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Refused: whatever a user gives is in memory alone."""
+        raise SpecificationError(f"the learner is {self.kind}, not LightGBM: only models that are text can be kept")
+
+    def contributions(self, X: NDArray[np.floating]) -> Floats:
+        """Refused: reasons need trees, or one of the library's own models."""
+        raise SpecificationError(f"the learner is {self.kind}, not LightGBM: it has no reasons")
+
+    @property
+    def importance(self) -> Floats:
+        """Refused, as reasons are."""
+        raise SpecificationError(f"the learner is {self.kind}, not LightGBM: it does not say what counts")
 
 
 def default_estimator(random_state: int, defaults: Mapping[str, Any] = DEFAULTS, **changes: Any) -> Any:
@@ -165,7 +212,7 @@ def fit(
         if isinstance(fresh, lgb.LGBMClassifier):
             fresh.set_params(**_settled(given, X.size))
             return BoosterScorer(fresh.fit(X, y, feature_name=list(names), **weighed).booster_)
-        return EstimatorScorer(fresh.fit(X, y, **weighed))
+        return EstimatorScorer(fresh.fit(X, y, **weighed), names)
     except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
         text = f"{type(estimator).__name__} refused {len(y):,} snapshots of {len(names)} features"
         remedy = "mend its parameters"

@@ -47,7 +47,7 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """How a model is to be made. `features`, `cutoffs`: as asked for, None for the defaults."""
+    """How a model is to be made. `features`, `cutoffs`, `estimator`: as asked for, None for the defaults."""
 
     features: tuple[Feature, ...] | None
     cutoffs: tuple[Any, ...] | None
@@ -69,7 +69,7 @@ class Task(Protocol):
         """What is asked, and of which of the library's own features, JSON-ready: part of the recipe."""
 
     def default_estimator(self, random_state: int) -> Any:
-        """The learner where nobody gives one."""
+        """The learner where nobody gives one, part of the recipe."""
 
     def fit(self, events: EventLog, recipe: Recipe, until: datetime) -> Fitted:
         """Train, validate and calibrate on what was known before `until`."""

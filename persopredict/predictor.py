@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from persopredict import learner
+from persopredict import kinds, learner
 from persopredict.affinity.task import PairTask
 from persopredict.calibration import KINDS, Calibrator, Kind
 from persopredict.comparison import Paired
@@ -32,7 +32,6 @@ from persopredict.errors import (
 )
 from persopredict.evaluation import Evaluation
 from persopredict.events import EventLog, Moment
-from persopredict.explain import contributions
 from persopredict.features.spec import Feature
 from persopredict.forward import embargo, observed_end
 from persopredict.learner import BoosterScorer, Scorer
@@ -46,7 +45,9 @@ from persopredict.training import matrix
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = ("model.txt", "calibrator.json", "specs.json")
+#: Trees are LightGBM's text, every other kind of model is JSON; of these there is one.
+MODELS = ("model.txt", "model.json")
+FILES = ("calibrator.json", "specs.json")
 
 
 class Predictor:
@@ -116,7 +117,7 @@ class Predictor:
         SpecificationError : if features or target don't fit the log.
         """
         end = local_midnight(events.observed[1], events.zone) if until is None else instant(until, events.zone)
-        recipe = Recipe(self.features, self.cutoffs, self._estimator, self.calibration, self.random_state)
+        recipe = Recipe(self.features, self.cutoffs, self.estimator, self.calibration, self.random_state)
         fitted = self._task.fit(events, recipe, end)
         # A fit that fails leaves what was fitted before as it was.
         self.timezone_, self.trained_until_, self.recipe_ = events.timezone, end, self.recipe
@@ -236,15 +237,17 @@ class Predictor:
 
         Raises
         ------
-        SpecificationError : if the customer is not eligible at `as_of` (default the end of what was observed), or the learner not LightGBM.
+        SpecificationError : if the customer is not eligible at `as_of` (default the end of what was observed), or if the model is a
+            user's own estimator other than LightGBM.
         """
         import pandas as pd
 
-        booster = self.booster_
+        self._fitted()
         if isinstance(self.target, Affinity):
             raise SpecificationError(f"{self.target.name} is asked for pairs of customers and categories, which explain does not know yet")
-        moment = events.observed[1] if as_of is None else instant(as_of, events.zone)
-        plan = snapshots(events, [moment], self.features_, [self.target])
+        moment = _latest(events) if as_of is None else instant(as_of, events.zone)
+        features = kinds.with_rhythm(self.features_, self.target)
+        plan = snapshots(events, [moment], features, [self.target])
         table = plan.to_arrow()
         chosen = table.filter(pc.equal(table.column("customer_id"), str(customer_id)))
         if not chosen.num_rows:
@@ -253,9 +256,10 @@ class Predictor:
             raise SpecificationError(
                 f"the customer is not asked for {self.target.name} at {moment:%Y-%m-%d}: {(found or ['no_history'])[0]}"
             )
-        X = matrix(chosen, [feature.name for feature in self.features_])
-        values = contributions(booster, X)[0]
-        frame = pd.DataFrame({"feature": [f.name for f in self.features_], "label": [f.label for f in self.features_], "value": X[0]})
+        X = matrix(chosen, self.model_.inputs)
+        values = self.scorer_.contributions(X)[0]
+        labels = {feature.name: feature.label for feature in features}
+        frame = pd.DataFrame({"feature": self.model_.inputs, "label": [labels[name] for name in self.model_.inputs], "value": X[0]})
         frame["contribution"] = values[: len(frame)]
         frame = frame.sort_values("contribution", key=abs, ascending=False, kind="stable", ignore_index=True)
         frame.attrs["base"] = float(values[-1])
@@ -271,15 +275,19 @@ class Predictor:
 
     @property
     def importance_(self) -> Any:
-        """Total gain of each feature, a pandas Series, largest first."""
+        """How much each feature counts, a pandas Series, largest first: of trees the total gain, of a scorecard the span in log-odds.
+
+        Raises `SpecificationError` for a user's own estimator other than LightGBM.
+        """
         import pandas as pd
 
-        gain = self.booster_.feature_importance("gain")
-        return pd.Series(gain, index=list(self.model_.inputs), name="gain").sort_values(ascending=False, kind="stable")
+        self._fitted()
+        found = pd.Series(self.scorer_.importance, index=list(self.model_.inputs), name="importance")
+        return found.sort_values(ascending=False, kind="stable")
 
     def _moment(self, events: EventLog, as_of: Moment | None, in_sample: bool) -> datetime:
         self._fitted()
-        moment = events.observed[1] if as_of is None else instant(as_of, events.zone)
+        moment = _latest(events) if as_of is None else instant(as_of, events.zone)
         if moment < self.trained_until_ and not in_sample:
             raise InSampleError(
                 f"{moment:%Y-%m-%d} lies before {self.trained_until_:%Y-%m-%d}, until when {self.target.name} was trained: "
@@ -317,17 +325,26 @@ class Predictor:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``model.txt``, ``calibrator.json`` and ``specs.json``: text that anyone can read, no pickle.
+        """Write the model (``model.txt``: LightGBM's trees; ``model.json``: any other kind of ours), ``calibrator.json`` and
+        ``specs.json``: text that anyone can read, no pickle.
 
-        Raises `SpecificationError` if the learner is not LightGBM.
+        Raises `SpecificationError` for a user's own estimator other than LightGBM.
         """
-        path = Path(folder)
-        text = self.booster_.model_to_string()
+        path, (name, text) = Path(folder), self.model_text()
         path.mkdir(parents=True, exist_ok=True)
-        (path / "model.txt").write_text(text, "utf-8")
+        for other in MODELS:
+            (path / other).unlink(missing_ok=True)
+        (path / name).write_text(text, "utf-8")
         (path / "calibrator.json").write_text(json.dumps(self.calibrator_.to_dict(), indent=1), "utf-8")
         (path / "specs.json").write_text(json.dumps(self.specs(), indent=1), "utf-8")
         return path
+
+    def model_text(self) -> tuple[str, str]:
+        """The model's file and what stands in it; raises `SpecificationError` as `save` does."""
+        self._fitted()
+        if isinstance(self.scorer_, BoosterScorer):
+            return MODELS[0], self.scorer_.text
+        return MODELS[1], json.dumps(self.scorer_.to_dict(), indent=1)
 
     @classmethod
     def load(cls, folder: str | Path) -> Predictor:
@@ -336,8 +353,9 @@ class Predictor:
         Raises `SpecificationError` naming every file that is missing, can't be read, or belongs to another model.
         """
         path = Path(folder)
-        texts = {name: (path / name).read_bytes() for name in FILES if (path / name).is_file()}
-        if missing := [name for name in FILES if name not in texts]:
+        texts = {name: (path / name).read_bytes() for name in (*MODELS, *FILES) if (path / name).is_file()}
+        model = next((name for name in MODELS if name in texts), MODELS[0])
+        if missing := [name for name in (model, *FILES) if name not in texts]:
             raise SpecificationError(f"no predictor in {path}: {', '.join(missing)} missing")
         problems: list[Problem] = []
 
@@ -350,11 +368,14 @@ class Predictor:
                 problems.append(Problem("unreadable_file", "the file can't be read", example=text, remedy=remedy, source=name))
 
         calibrator = read("calibrator.json", lambda text: Calibrator.from_dict(json.loads(text)))
-        scorer = read("model.txt", BoosterScorer.from_text)
+        as_scorer: Callable[[str], Scorer] = (
+            BoosterScorer.from_text if model == MODELS[0] else lambda text: kinds.from_dict(json.loads(text))
+        )
+        scorer = read(model, as_scorer)
         found = read("specs.json", lambda text: cls._from_specs(json.loads(text)))
-        if scorer and found and scorer.names != list(found[1]):
+        if scorer and found and scorer.names != tuple(found[1]):
             remedy = "take all three files from one place"
-            problems.append(Problem("other_model", "model.txt and specs.json are of different models", remedy=remedy))
+            problems.append(Problem("other_model", f"{model} and specs.json are of different models", remedy=remedy))
         if problems:
             raise SpecificationError(f"the predictor in {path} can't be read", problems)
         predictor, _, make = found
@@ -386,3 +407,12 @@ class Predictor:
 
         text = f"<p>{html.escape(repr(self))}</p>"
         return text + self.evaluation_._repr_html_() if hasattr(self, "scorer_") else text
+
+
+def _latest(events: EventLog) -> datetime:
+    """The end of what was observed; where that is a date without hours, the end of the date: the training cutoffs are midnights too, and
+    the moment after the last midnight would see every date a day younger than they did.
+    """
+    end = events.observed[1]
+    last = end - timedelta(microseconds=1)
+    return Duration(days=1).after(last, events.zone) if last == local_midnight(last, events.zone) else end

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from persopredict import scoring_model, tracking
 from persopredict.errors import PersopredictError, Problem
+from persopredict.learner import BoosterScorer
 from persopredict.times import instant
 
 if TYPE_CHECKING:
-    import lightgbm as lgb
     from mlflow.entities import LoggedModel, Metric
     from mlflow.models import ModelSignature
 
@@ -145,7 +145,7 @@ class Registry:
             run = self._client.create_run(self._experiment_id, tags=facts | {_PROCESS: _this_process()}, run_name=name)
             run_id = run.info.run_id
             try:
-                self._log(run_id, _params(predictor.booster_, specs, calibrator), predictor.evaluation_)
+                self._log(run_id, _params(predictor, specs, calibrator), predictor.evaluation_)
                 model = self._store(run_id, name, files, specs)
                 self._ensure_model(name)
                 # Not "models:/<id>" as the source: MLflow looks that up in the global store, which is not ours.
@@ -265,9 +265,9 @@ class Registry:
         mlflow.pyfunc.save_model(
             path=files.parent / "model",
             python_model=scoring_model.__file__,
-            artifacts={file: str(files / file) for file in scoring_model.FILES},
+            artifacts={file.name: str(file) for file in sorted(files.iterdir())},
             signature=_signature(specs),
-            pip_requirements=[f"{name}=={installed(name)}" for name in ("mlflow", "lightgbm", "numpy", "pandas")],
+            pip_requirements=[f"{name}=={installed(name)}" for name in ("mlflow", "lightgbm", "numpy", "pandas", "scipy")],
             mlflow_model=Model(
                 artifact_path=model.artifact_location,
                 run_id=run_id,
@@ -292,15 +292,18 @@ def _facts(specs: Mapping[str, Any], evaluation: Evaluation | RankingEvaluation,
     }
 
 
-def _params(booster: lgb.Booster, specs: Mapping[str, Any], calibrator: Mapping[str, Any]) -> dict[str, str]:
+def _params(predictor: Predictor, specs: Mapping[str, Any], calibrator: Mapping[str, Any]) -> dict[str, str]:
     """What the model was made with, flat, as text; what is not set is left out."""
+    learner: dict[str, Any] = {"model_kind": predictor.scorer_.kind}
+    if isinstance(predictor.scorer_, BoosterScorer):
+        booster = predictor.scorer_.booster
+        learner |= {**{f"lightgbm.{key}": value for key, value in booster.params.items()}, "trees": booster.num_trees()}
     params = {
         **{f"target.{key}": value for key, value in specs["target"].items()},
-        **{f"lightgbm.{key}": value for key, value in booster.params.items()},
+        **learner,
         **{f"calibration.{key}": value for key, value in calibrator.items()},
         **{f"versions.{key}": value for key, value in specs["versions"].items()},
         **{key: specs[key] for key in ("recipe", "trained_until", "timezone", "random_state", "rows", "positives", "cutoffs")},
-        "trees": booster.num_trees(),
         "features": len(scoring_model.columns(specs)),
     }
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}

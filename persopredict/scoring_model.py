@@ -8,30 +8,34 @@ pickled, and nothing is computed from events here: who asks brings the features.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-FILES = ("model.txt", "calibrator.json", "specs.json")
+MODELS = ("model.txt", "model.json")
 
 # The same numbers as in persopredict.calibration, which this file can't import; the tests hold them together.
 CLIP = 1e-6
 LOGIT_CLIP = 30.0
-KINDS = ("none", "temperature", "platt")
+KINDS = ("none", "temperature", "platt", "beta", "spline")
+
+
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
+Logits = Callable[[Matrix], Matrix]
 
 
 class Scorer:
-    """A trained model over snapshots: LightGBM's trees, then sigmoid(slope · logit + intercept) in [1e-6, 1 − 1e-6].
+    """A trained model over snapshots: LightGBM's trees, or another kind of ours, then sigmoid(curve(logit)) in [1e-6, 1 − 1e-6].
 
     Parameters
     ----------
     model
-        LightGBM's own text (`model.txt`).
+        LightGBM's own text (`model.txt`), or the JSON of another kind of model (`model.json`).
     calibrator
-        ``kind``, ``slope`` and ``intercept`` (`calibrator.json`).
+        ``kind`` and the numbers of the curve (`calibrator.json`).
     specs
         of `specs.json` only ``target`` and the names of the model's inputs (see `columns`) are read.
 
@@ -42,23 +46,21 @@ class Scorer:
     """
 
     def __init__(self, model: str, calibrator: Mapping[str, Any], specs: Mapping[str, Any]) -> None:
-        import lightgbm as lgb
-
-        self.booster = lgb.Booster(model_str=model)
         self.features = columns(specs)
         self.keys = keys(specs["target"])
-        trained_on = tuple(self.booster.feature_name())
+        trained_on, self.logits = _trees(model) if model.startswith("tree") else _parts(json.loads(model))
         if trained_on != self.features:
             different = sorted(set(trained_on) ^ set(self.features)) or ["the order of the features"]
-            raise ValueError(f"model.txt and specs.json are of different models; they differ in {', '.join(different)}")
+            raise ValueError(f"the model and specs.json are of different models; they differ in {', '.join(different)}")
         if calibrator["kind"] not in KINDS:
             raise ValueError(f"calibrator.json holds kind {calibrator['kind']!r}; this model knows {', '.join(KINDS)}")
-        self.slope, self.intercept = float(calibrator["slope"]), float(calibrator["intercept"])
+        self.calibrator = dict(calibrator)
 
     @classmethod
     def load(cls, folder: str | Path) -> Scorer:
-        """Read the three `FILES` from a folder."""
-        model, calibrator, specs = ((Path(folder) / name).read_text(encoding="utf-8") for name in FILES)
+        """Read the three files from a folder."""
+        named = next((name for name in MODELS if (Path(folder) / name).is_file()), MODELS[0])
+        model, calibrator, specs = ((Path(folder) / name).read_text(encoding="utf-8") for name in (named, "calibrator.json", "specs.json"))
         return cls(model, json.loads(calibrator), json.loads(specs))
 
     def score(self, snapshots: pd.DataFrame) -> pd.DataFrame:
@@ -74,17 +76,11 @@ class Scorer:
         answer = snapshots.loc[:, list(self.keys)].copy()
         answer["cutoff"] = pd.to_datetime(answer["cutoff"], utc=True).dt.as_unit("us")
         logits = self.logits(_matrix(snapshots, self.features))
-        calibrated = self.slope * np.clip(logits, -LOGIT_CLIP, LOGIT_CLIP) + self.intercept
+        calibrated = _curve(self.calibrator, np.clip(logits, -LOGIT_CLIP, LOGIT_CLIP))
         decay = np.exp(-np.abs(calibrated))
         answer["score"] = logits
         answer["probability"] = np.clip(np.where(calibrated >= 0, 1.0, decay) / (1.0 + decay), CLIP, 1 - CLIP)
         return answer
-
-    def logits(self, matrix: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """LightGBM's raw score of each row of a (rows, features) matrix; no rows, no scores."""
-        if not len(matrix):
-            return np.empty(0)
-        return np.asarray(self.booster.predict(matrix, raw_score=True), dtype=np.float64)
 
 
 def keys(target: Mapping[str, Any]) -> tuple[str, ...]:
@@ -101,7 +97,84 @@ def columns(specs: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, specs["columns"])) if "columns" in specs else tuple(str(feature["name"]) for feature in specs["features"])
 
 
-def _matrix(snapshots: pd.DataFrame, features: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _curve(calibrator: Mapping[str, Any], x: Matrix) -> Matrix:
+    """Calibrated logits, by the formulas of `persopredict.calibration.Calibrator`."""
+    if calibrator["kind"] == "spline":
+        return np.asarray(np.interp(x, calibrator["knots"], calibrator["points"]), dtype=np.float64)
+    low, level = float(calibrator["slope"]), float(calibrator["intercept"])
+    if calibrator["kind"] == "beta":
+        return np.asarray(float(calibrator["upper"]) * np.logaddexp(0.0, x) - low * np.logaddexp(0.0, -x) + level, dtype=np.float64)
+    return low * x + level
+
+
+def _trees(text: str) -> tuple[tuple[str, ...], Logits]:
+    """LightGBM's columns and raw scores."""
+    import lightgbm as lgb
+
+    booster = lgb.Booster(model_str=text)
+
+    def logits(X: Matrix) -> Matrix:
+        return np.asarray(booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.empty(0)
+
+    return tuple(booster.feature_name()), logits
+
+
+def _parts(model: Mapping[str, Any]) -> tuple[tuple[str, ...], Logits]:
+    """The columns and raw scores of a scorecard or of BG/NBD, by the formulas of `persopredict.scorecard` and `persopredict.btyd`."""
+    names = tuple(model["names"])
+    if model["kind"] == "btyd":
+        return names, lambda X: _rhythm(model["rule"], X)
+
+    def logits(X: Matrix) -> Matrix:
+        found = np.full(len(X), float(model["intercept"]))
+        for term in model["terms"]:
+            x = X[:, names.index(term["name"])]
+            points = np.asarray(term["points"], dtype=np.float64)
+            known = points[np.searchsorted(term["knots"], x, side="right")] if term["steps"] else np.interp(x, term["knots"], points)
+            found += np.where(np.isnan(x), term["missing"], known)
+        return found
+
+    return names, logits
+
+
+def _rhythm(rule: Mapping[str, Any], X: Matrix) -> Matrix:
+    """Log-odds of the label from active days, recency and tenure."""
+    known = np.isfinite(X).all(axis=1) & (X[:, 0] >= 1)
+    if rule["model"] is None:
+        return np.full(len(X), np.log(rule["rate"] / (1 - rule["rate"])))
+    x, tenure = X[known, 0] - 1, X[known, 2]
+    span = np.clip(X[known, 2] - X[known, 1], 0.0, tenure)
+    r, alpha, a, b = (rule["model"][name] for name in ("r", "alpha", "a", "b"))
+    silence = np.log(alpha + tenure) - np.log(alpha + span)
+    odds = np.log(a) - np.log(np.where(x > 0, b + x - 1, 1.0)) + (r + x) * silence
+    alive = np.where(x > 0, 1 / (1 + np.exp(np.clip(odds, -700, 700))), 1.0)
+    shape, rate = r + x, alpha + tenure
+    soon = -np.expm1(-shape * np.log1p(rule["horizon"] / rate))
+    if rule["gap"]:
+        silent = np.exp(-shape * np.log1p(rule["horizon"] / rate)) * _stays(shape, a, b + x, rule["gap"] / (rate + rule["horizon"]))
+        soon = np.clip(_stays(shape, a, b + x, rule["gap"] / rate) - silent, 0.0, 1.0)
+    active = np.clip(alive * soon, 0.0, 1.0)
+    with np.errstate(divide="ignore"):
+        raw = np.clip(np.log(active) - np.log1p(-active), -LOGIT_CLIP, LOGIT_CLIP)
+    calibrated = _curve(rule["calibrator"], -raw if rule["churn"] else raw)
+    found = np.full(len(X), np.log(rule["never"] / (1 - rule["never"])))
+    likeliest = np.log(1 - CLIP) - np.log(CLIP)
+    found[known] = np.clip(calibrated, -likeliest, likeliest)
+    return found
+
+
+def _stays(shape: Matrix, a: float, left: Matrix, z: Matrix) -> Matrix:
+    """Gauss's 2F1(shape, a; a + left; -z), by the one of Pfaff's transformations whose series stays bounded."""
+    from scipy.special import hyp2f1
+
+    c, first = a + left, a <= shape
+    return np.asarray(
+        np.exp(-np.where(first, a, shape) * np.log1p(z))
+        * hyp2f1(np.where(first, a, shape), np.where(first, c - shape, left), c, z / (1 + z))
+    )
+
+
+def _matrix(snapshots: pd.DataFrame, features: Sequence[str]) -> Matrix:
     columns, wrong = [], []
     for name in features:
         try:
@@ -119,7 +192,7 @@ def _hand_to_mlflow() -> None:
 
     class ScoringModel(PythonModel):
         def load_context(self, context: PythonModelContext) -> None:
-            self.scorer = Scorer.load(Path(context.artifacts["model.txt"]).parent)
+            self.scorer = Scorer.load(Path(context.artifacts["specs.json"]).parent)
 
         # MLflow resolves these annotations where this function's own imports are not seen.
         def predict(self, context: object, model_input: pd.DataFrame, params: dict[str, object] | None = None) -> pd.DataFrame:

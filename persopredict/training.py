@@ -1,12 +1,12 @@
 """From a log to labelled snapshots, and from these to a model with honest tests (law 5). `Predictor.fit` puts the steps together.
 
-For each test cutoff a model is trained on cutoffs whose labels had ended by then, and on labels as they were known then. Its calibrator is
-chosen by the tests before it alone.
+For each test cutoff models of every competing kind are trained on cutoffs whose labels had ended by then, and on labels as they were known
+then. Which of them speaks there, and its calibrator, are chosen by the tests before it alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,16 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from persopredict import learner
-from persopredict.baselines import BaseRate, BestRule
-from persopredict.calibration import Choice, Kind
+from persopredict import kinds, learner
+from persopredict.calibration import Choice, Kind, sigmoid
 from persopredict.engines.expressions import microseconds, moment
 from persopredict.errors import Problem
 from persopredict.evaluation import FoldPredictions
 from persopredict.events import EventLog
 from persopredict.features.spec import Feature
-from persopredict.forward import calibrated, splitter, tested_cutoffs, too_little
+from persopredict.forward import FOLDS, calibrated, splitter, tested_cutoffs, too_little
+from persopredict.kinds import Taught
 from persopredict.learner import Scorer
+from persopredict.metrics import log_loss
 from persopredict.snapshots import snapshots
 from persopredict.targets import Target
 from persopredict.usability import MIN_POSITIVES
@@ -33,8 +34,10 @@ from persopredict.validation import ForwardSplit
 
 Floats = NDArray[np.float64]
 
-_LEAST_TO_TRAIN = 10
+_LEAST_TO_TRAIN = 5
 _UNLABELLED = -1
+#: The kind under which a user's own estimator goes until it is fitted.
+_GIVEN = "given"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,26 +100,26 @@ class OutOfTime:
     """What a model that knew nothing later said at a test cutoff.
 
     `rows`: who was asked, without features, with labels as they are known today; `known`: the cutoffs before, with labels as they were
-    known at this one, None if they were known as they are today.
+    known at this one, None if they were known as they are today. `logits`: of each kind of model.
     """
 
     cutoff: datetime
     rows: Labelled
-    logits: Floats
+    logits: Mapping[str, Floats]
     baselines: dict[str, Floats]
     train_rows: int
     train_positives: int
     known: Labelled | None = None
 
-    def scores(self, rows: Labelled | None = None) -> tuple[Floats, NDArray[np.int8]]:
+    def scores(self, kind: str, rows: Labelled | None = None) -> tuple[Floats, NDArray[np.int8]]:
         """Logits and labels of those who have a label, today or according to `rows` of the same customers."""
         y = self.rows.y if rows is None else rows.y
-        return self.logits[y != _UNLABELLED], y[y != _UNLABELLED]
+        return self.logits[kind][y != _UNLABELLED], y[y != _UNLABELLED]
 
-    def predictions(self, choice: Choice) -> FoldPredictions:
-        """Those who have a label today, calibrated."""
+    def predictions(self, kind: str, choice: Choice) -> FoldPredictions:
+        """Those who have a label today, by one kind of model, calibrated."""
         kept = self.rows.y != _UNLABELLED
-        logits, y = self.scores()
+        logits, y = self.scores(kind)
         baselines = {name: values[kept] for name, values in self.baselines.items()}
         probability = choice.calibrator.apply(logits)
         ids = self.rows.customer_id[kept]
@@ -124,8 +127,25 @@ class OutOfTime:
 
 
 @dataclass(frozen=True, eq=False)
+class Tested:
+    """What the tests came to.
+
+    `folds`: predictions of the kind that was chosen before each. `kind`: the one that is shipped, with its calibration `choice`. `losses`:
+    what it was chosen by, each kind's pooled log-loss before calibration.
+    """
+
+    folds: list[FoldPredictions]
+    kind: str
+    choice: Choice
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Training:
-    """How the models of a target are made, those of the folds and the shipped one alike."""
+    """How the models of a target are made, those of the folds and the shipped one alike.
+
+    `features`: asked for. `estimator`: what the user gave, None to let the library's own kinds of models compete.
+    """
 
     events: EventLog
     target: Target
@@ -134,10 +154,20 @@ class Training:
     calibration: Literal["auto"] | Kind
     random_state: int
 
+    @cached_property
+    def computed(self) -> tuple[Feature, ...]:
+        """The features asked for, then those that the baselines read besides."""
+        return kinds.with_rhythm(self.features, self.target)
+
     @property
     def names(self) -> list[str]:
-        """The features' names."""
-        return [feature.name for feature in self.features]
+        """The names of what is computed."""
+        return [feature.name for feature in self.computed]
+
+    @property
+    def competing(self) -> tuple[str, ...]:
+        """The kinds of models that are tried."""
+        return kinds.competing(self.target) if self.estimator is None else (_GIVEN,)
 
     @cached_property
     def splitter(self) -> ForwardSplit:
@@ -146,7 +176,7 @@ class Training:
 
     def rows(self, cutoffs: Sequence[datetime], until: datetime) -> Labelled:
         """Snapshots with labels as they were known at `until`; raises `TooLittleDataError` if they can't teach anything."""
-        rows = Labelled.of(self._snapshots(cutoffs, self.features, until), self.names, self.target)
+        rows = Labelled.of(self._snapshots(cutoffs, self.computed, until), self.names, self.target)
         positives, total = rows.positives, len(rows.labelled().y)
         problems = []
         if not total:
@@ -160,19 +190,24 @@ class Training:
             raise too_little(self.target, problems)
         return rows
 
-    def fit(self, rows: Labelled) -> Scorer:
-        """The estimator, fitted."""
-        return learner.fit(self.estimator, rows.X, rows.y, self.names, self.random_state)
+    def taught(self, rows: Labelled) -> Taught:
+        """Labelled rows as something to learn from."""
+        between = kinds.overlap(rows.cutoffs, self.target)
+        return Taught(self.target, self.computed, len(self.features), rows.X, rows.y, rows.customer_id, between)
 
-    def rule(self, rows: Labelled) -> BestRule:
-        """The best rule of one recency or count."""
-        columns = rule_columns(self.features)
-        return BestRule.fit(rows.X[:, columns], [self.features[number].name for number in columns], rows.y)
+    def fit(self, taught: Taught, kind: str) -> Scorer:
+        """A model of this kind."""
+        if kind != kinds.TREES and kind != _GIVEN:
+            return taught.scorer(kind, None, self.random_state)
+        estimator = learner.default_estimator(self.random_state) if self.estimator is None else self.estimator
+        return taught.scorer(kinds.TREES, estimator, self.random_state)
 
     def tests(self, rows: Labelled) -> list[OutOfTime]:
-        """For each test cutoff, the raw scores of a model that knew nothing later; raises `TooLittleDataError` if none can be tested."""
+        """For each test cutoff, the raw scores of models that knew nothing later; raises `TooLittleDataError` if none can be tested."""
         distinct = rows.cutoffs
-        tests = [self._test(cutoff, rows, distinct) for cutoff in tested_cutoffs(self.events, self.target, distinct)]
+        # Where kinds compete, one test more comes before the others: it is not judged, but the first choice rests on it.
+        most = FOLDS + (len(self.competing) > 1)
+        tests = [self._test(cutoff, rows, distinct) for cutoff in tested_cutoffs(self.events, self.target, distinct, most)]
         found = [test for test in tests if test is not None]
         if not found:
             text = f"no test cutoff has {_LEAST_TO_TRAIN} customers with and without the outcome to train on before it"
@@ -190,28 +225,45 @@ class Training:
         taught = taught.labelled()
         if min(taught.positives, len(taught.y) - taught.positives) < _LEAST_TO_TRAIN or not len(asked.labelled().y):
             return None
-        baselines = {
-            "base_rate": BaseRate.fit(taught.y).predict(len(asked.y)),
-            "best_rule": self.rule(taught).predict(asked.X[:, rule_columns(self.features)]),
-        }
-        logits = self.fit(taught).logits(asked.X)
+        lesson = self.taught(taught)
+        scorers = {kind: self.fit(lesson, kind) for kind in self.competing}
+        logits = {kind: scorer.logits(asked.X[:, lesson.columns(scorer.names)]) for kind, scorer in scorers.items()}
         without = Labelled(asked.customer_id, asked.cutoff, asked.X[:, :0], asked.y)
+        baselines = lesson.rivals().predict(asked.X, lesson.names)
         return OutOfTime(cutoff, without, logits, baselines, len(taught.y), taught.positives, known)
 
-    def calibrated(self, tests: Sequence[OutOfTime]) -> tuple[list[FoldPredictions], Choice]:
-        """Each test calibrated by what the tests before it had taught at its cutoff; and the calibration of all, which is shipped."""
+    def tested(self, tests: Sequence[OutOfTime]) -> Tested:
+        """Each test by the kind, and with the calibration, that the tests before it had taught at its cutoff; and what is shipped."""
+        cutoffs = [test.cutoff for test in tests]
+        usable = [[cutoffs.index(earlier) for earlier in self.splitter.trains(cutoff, cutoffs)] for cutoff in cutoffs]
+        losses = self._losses(tests, range(len(tests)), None)
+        chosen = [kinds.best(self._losses(tests, usable[place], place), self.competing) for place in range(len(tests))]
+        shipped = kinds.best(losses, self.competing)
+        calibrations = {kind: self._calibrated(tests, kind) for kind in {*chosen, shipped}}
+        folds = [test.predictions(kind, calibrations[kind][0][place]) for place, (test, kind) in enumerate(zip(tests, chosen, strict=True))]
+        return Tested(folds[-FOLDS:], shipped, calibrations[shipped][1], losses)
 
+    def _losses(self, tests: Sequence[OutOfTime], places: Sequence[int], at: int | None) -> dict[str, float]:
+        """Each kind's log-loss over some of the tests, by labels as they are known today or were known at a test; none without tests."""
+        if not places:
+            return {}
+        found = {}
+        for kind in self.competing:
+            said = [self._scores(tests, kind, place, at) for place in places]
+            logits, y = (np.concatenate(parts) for parts in zip(*said, strict=True))
+            if len(y):
+                found[kind] = log_loss(y, sigmoid(logits))
+        return found
+
+    def _scores(self, tests: Sequence[OutOfTime], kind: str, place: int, at: int | None) -> tuple[Floats, NDArray[np.int8]]:
+        known = None if at is None else tests[at].known
+        return tests[place].scores(kind, None if known is None else known.at([tests[place].cutoff]))
+
+    def _calibrated(self, tests: Sequence[OutOfTime], kind: str) -> tuple[list[Choice], Choice]:
         def scores(place: int, at: int | None) -> tuple[Floats, NDArray[np.int8]]:
-            known = None if at is None else tests[at].known
-            return tests[place].scores(None if known is None else known.at([tests[place].cutoff]))
+            return self._scores(tests, kind, place, at)
 
-        forward, shipped = calibrated([test.cutoff for test in tests], scores, self.splitter, self.calibration)
-        return [test.predictions(choice) for test, choice in zip(tests, forward, strict=True)], shipped
+        return calibrated([test.cutoff for test in tests], scores, self.splitter, self.calibration)
 
     def _snapshots(self, cutoffs: Sequence[datetime], features: Sequence[Feature], until: datetime) -> pa.Table:
         return snapshots(self.events, cutoffs, features, [self.target], until=until).to_arrow()
-
-
-def rule_columns(features: Sequence[Feature]) -> list[int]:
-    """The columns that a rule may read."""
-    return [number for number, feature in enumerate(features) if feature.aggregate in ("recency", "count")]

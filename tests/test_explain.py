@@ -38,18 +38,18 @@ def chosen(values, **settings):
 
 
 def test_contributions_and_base_add_up_to_the_raw_score_of_every_row(churn, X):
-    values = explain.contributions(churn.booster_, X)
+    values = churn.scorer_.contributions(X)
     assert values.shape == (len(X), X.shape[1] + 1)
     np.testing.assert_allclose(values.sum(axis=1), churn.scorer_.logits(X), atol=1e-9)
     assert len(np.unique(values[:, -1])) == 1
 
 
 def test_the_parts_in_which_rows_are_explained_change_nothing(churn, X, monkeypatch):
-    whole = explain.explained(churn.booster_, X, churn.features_)
+    whole = explain.explained(churn.scorer_.contributions, X, churn.features_)
     assert len(whole) == len(X) > 100
     monkeypatch.setattr(explain, "_CHUNK", 7)
-    assert explain.explained(churn.booster_, X, churn.features_) == whole
-    assert explain.explained(churn.booster_, X[:0], churn.features_) == []
+    assert explain.explained(churn.scorer_.contributions, X, churn.features_) == whole
+    assert explain.explained(churn.scorer_.contributions, X[:0], churn.features_) == []
 
 
 def test_the_strongest_come_first_whichever_way_they_point():

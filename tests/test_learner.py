@@ -82,7 +82,7 @@ def test_the_text_of_the_trees_scores_to_the_bit():
     X, y = data()
     scorer = learner.fit(small(), X, y, NAMES)
     again = BoosterScorer.from_text(scorer.text)
-    assert again.names == NAMES
+    assert again.names == tuple(NAMES)
     np.testing.assert_array_equal(again.logits(X), scorer.logits(X))
 
 

@@ -368,11 +368,13 @@ def test_own_features_are_used_as_they_are_given(churn):
     assert set(churn.importance_.index) == set(churn.booster_.feature_name())
 
 
-def test_features_without_a_rule_s_columns_are_judged_against_the_base_rate_alone():
+def test_features_without_a_rule_s_columns_are_judged_against_rules_and_bg_nbd_all_the_same():
     fitted = Predictor(made.CHURN, features=[Feature("sum", "value", window="28d", fallback=0)], estimator=made.learner()).fit(
         made.events(), UNTIL
     )
-    assert fitted.baseline_.name == "base_rate"
+    assert (fitted.features_[0].name, fitted.model_.inputs) == ("sum_value_28d", ("sum_value_28d",))
+    assert fitted.baseline_.rule.name == "recency_purchase_all"
+    assert all(set(fold.baselines) == {"base_rate", "best_rule", "bg_nbd"} for fold in fitted.folds_)
 
 
 def test_a_window_longer_than_the_history_is_left_out_and_said():
@@ -576,11 +578,25 @@ def test_files_of_different_models_are_refused(kept, tmp_path):
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     specs = json.loads((tmp_path / "specs.json").read_text("utf-8"))
-    specs["features"] = specs["features"][::-1]
+    specs["columns"] = specs["columns"][::-1]
     (tmp_path / "specs.json").write_text(json.dumps(specs), "utf-8")
     with pytest.raises(SpecificationError) as caught:
         Predictor.load(tmp_path)
     assert codes(caught) == ["other_model"]
+
+
+def test_dates_without_hours_are_scored_at_the_midnight_after_the_last_as_they_were_trained():
+    days = [
+        (f"c{number}", f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}")
+        for number in range(200)
+        for day in range(number % 5, 280, 3 + number % 9)
+    ]
+    table = pd.DataFrame(days, columns=["customer_id", "event_at"]).assign(event="visit")
+    table["event_at"] = pd.to_datetime(table["event_at"]).dt.date
+    log = EventLog(table)
+    fitted = Predictor(Churn("visit", "7d"), estimator=made.learner()).fit(log, "2024-10-01")
+    last = max(table["event_at"])
+    pd.testing.assert_series_equal(fitted.predict(log)["probability"], fitted.predict(log, as_of=last + timedelta(days=1))["probability"])
 
 
 def test_a_notebook_shows_the_grade(churn):

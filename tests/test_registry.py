@@ -26,11 +26,12 @@ import pytest
 
 from persopredict import registry as registry_module
 from persopredict import scoring_model, tracking
-from persopredict.baselines import BestRule
+from persopredict.baselines import BaseRate, BestRule
 from persopredict.calibration import Calibrator
 from persopredict.errors import ConfigurationError, PersopredictError
 from persopredict.evaluation import FoldPredictions, evaluate
 from persopredict.features.spec import Feature
+from persopredict.kinds import Rivals
 from persopredict.predictor import Predictor
 from persopredict.ranking_evaluation import rank_evaluate
 from persopredict.registry import ModelVersion, Registry
@@ -71,6 +72,11 @@ def fold(cutoff: datetime) -> FoldPredictions:
     return FoldPredictions(cutoff, ids, y, logit, probability, baselines, 300, 150)
 
 
+def rivals(values: np.ndarray) -> Rivals:
+    y = outcomes(values)
+    return Rivals(BaseRate.fit(y), BestRule.fit(values[:, :1], NAMES[:1], y), None, ())
+
+
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """A fitted predictor, put together from the files that `Predictor.save` documents: no log is needed here."""
@@ -88,7 +94,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
         "random_state": 7,
         "calibration": "auto",
         "recipe": "0123456789abcdef",
-        "baseline": BestRule.fit(values[:, :1], NAMES[:1], outcomes(values)).to_dict(),
+        "baseline": rivals(values).to_dict(),
         "versions": {"lightgbm": lgb.__version__},
         "evaluation": evaluate([fold(cutoff) for cutoff in CUTOFFS], target=NAME, resamples=200).to_dict(),
     }
@@ -243,7 +249,7 @@ class OfPairs:
     """What a registry asks of a fitted predictor, of an affinity: specs that name columns in place of features, lists evaluated."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.booster_, self._save = predictor.booster_, predictor.save
+        self.scorer_, self._save = predictor.scorer_, predictor.save
         self.evaluation_ = rank_evaluate([folds.ranked(cutoff) for cutoff in CUTOFFS], target=TASTE.name, resamples=50)
 
     def save(self, folder: Path) -> None:
@@ -346,16 +352,24 @@ def scorer(version: ModelVersion, store: Path) -> Scorer:
     return Scorer.load(model_folder(store) / "artifacts")
 
 
-def files_of(scorer: Scorer) -> tuple[str, dict, dict]:
+def files_of(predictor: Predictor) -> tuple[str, dict, dict]:
     specs = {"target": TARGET.to_dict(), "features": [{"name": name} for name in NAMES]}
-    return scorer.booster.model_to_string(), {"kind": "none", "slope": 1.0, "intercept": 0.0}, specs
+    return predictor.scorer_.text, {"kind": "none", "slope": 1.0, "intercept": 0.0}, specs
 
 
 @pytest.mark.parametrize(
-    "calibrator", [Calibrator(), Calibrator("temperature", slope=0.4), Calibrator("platt", 1.7, -3.0), Calibrator("platt", 100.0, 50.0)]
+    "calibrator",
+    [
+        Calibrator(),
+        Calibrator("temperature", slope=0.4),
+        Calibrator("platt", 1.7, -3.0),
+        Calibrator("platt", 100.0, 50.0),
+        Calibrator("beta", 1.7, -3.0, 0.3),
+        Calibrator("spline", knots=(-30.0, -2.5, 0.1, 30.0), points=(-40.0, -2.0, -1.9, 7.3)),
+    ],
 )
-def test_the_stored_calibration_is_the_calibrators_to_the_last_bit(scorer: Scorer, calibrator: Calibrator):
-    model, _, specs = files_of(scorer)
+def test_the_stored_calibration_is_the_calibrators_to_the_last_bit(predictor: Predictor, calibrator: Calibrator):
+    model, _, specs = files_of(predictor)
     answer = Scorer(model, calibrator.to_dict(), specs).score(snapshots(rows()))
     np.testing.assert_array_equal(answer["probability"], calibrator.apply(answer["score"]))
 
@@ -397,8 +411,8 @@ def test_cutoffs_are_read_from_text_as_served_over_http(scorer: Scorer):
     assert scorer.score(frame)["cutoff"].tolist() == [pd.Timestamp(CUTOFFS[0])] * 2
 
 
-def test_a_target_by_category_has_the_category_among_its_keys(scorer: Scorer):
-    model, calibrator, specs = files_of(scorer)
+def test_a_target_by_category_has_the_category_among_its_keys(predictor: Predictor):
+    model, calibrator, specs = files_of(predictor)
     by_category = Scorer(model, calibrator, specs | {"target": {"type": "affinity", "by": "department"}})
     answer = by_category.score(snapshots(rows(2)).assign(category=["dairy", "wine"]))
     assert answer["category"].tolist() == ["dairy", "wine"]
@@ -406,8 +420,8 @@ def test_a_target_by_category_has_the_category_among_its_keys(scorer: Scorer):
         by_category.score(snapshots(rows(2)))
 
 
-def test_the_columns_of_the_specs_name_the_inputs_before_the_features_do(scorer: Scorer):
-    model, calibrator, specs = files_of(scorer)
+def test_the_columns_of_the_specs_name_the_inputs_before_the_features_do(predictor: Predictor):
+    model, calibrator, specs = files_of(predictor)
     named = {"target": specs["target"], "columns": NAMES, "pair_features": ["not", "these"]}
     assert scoring_model.columns(named) == tuple(NAMES)
     frame = snapshots(rows(5))
@@ -416,8 +430,8 @@ def test_the_columns_of_the_specs_name_the_inputs_before_the_features_do(scorer:
         Scorer(model, calibrator, named | {"columns": NAMES[::-1]})
 
 
-def test_files_of_different_models_are_refused(scorer: Scorer):
-    model, calibrator, specs = files_of(scorer)
+def test_files_of_different_models_are_refused(predictor: Predictor):
+    model, calibrator, specs = files_of(predictor)
     other = specs | {"features": [*specs["features"][:2], {"name": "other"}]}
     with pytest.raises(ValueError, match=f"different models; they differ in other, {NAMES[2]}"):
         Scorer(model, calibrator, other)
@@ -489,7 +503,7 @@ class Falling:
     """A predictor whose registration comes to a bad end."""
 
     def __init__(self, predictor: Predictor, end) -> None:
-        self.save, self.booster_, self.evaluation_ = predictor.save, predictor.booster_, self
+        self.save, self.scorer_, self.evaluation_ = predictor.save, predictor.scorer_, self
         self.grade = self.grade_reason = "?"
         self.summary = end
 

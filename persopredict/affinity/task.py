@@ -56,7 +56,8 @@ class PairTask:
         dropped: tuple[Feature, ...] = ()
         if recipe.features is not None:
             features, dropped = within_history(events, self.target, recipe.features, cutoffs[0])
-        training = PairTraining(events, self.target, features, recipe.estimator, recipe.calibration, recipe.random_state)
+        estimator = self.default_estimator(recipe.random_state) if recipe.estimator is None else recipe.estimator
+        training = PairTraining(events, self.target, features, estimator, recipe.calibration, recipe.random_state)
         cutoffs, chosen = training.held(cutoffs)
         reading = training.reading(cutoffs, until, chosen)
         standings = {cutoff: Standing.of(reading, cutoff, events.zone) for cutoff in cutoffs}

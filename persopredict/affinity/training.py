@@ -33,7 +33,7 @@ from persopredict.errors import Problem
 from persopredict.events import EventLog
 from persopredict.features.measures import Integers
 from persopredict.features.spec import Feature
-from persopredict.forward import calibrated, splitter, tested_cutoffs, too_little
+from persopredict.forward import FOLDS, calibrated, splitter, tested_cutoffs, too_little
 from persopredict.learner import Scorer
 from persopredict.ranking import RankedFold
 from persopredict.sources import CUSTOMER
@@ -258,7 +258,7 @@ class PairTraining:
         `chosen`: the customers that the reading holds.
         """
         found = []
-        for cutoff in tested_cutoffs(self.events, self.target, cutoffs):
+        for cutoff in tested_cutoffs(self.events, self.target, cutoffs, FOLDS):
             earlier, known = self.splitter.trains(cutoff, cutoffs), None
             taught = rows.at(earlier)
             if self.events.late:

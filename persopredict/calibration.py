@@ -1,9 +1,13 @@
 """Calibration on logits, chosen and fitted on out-of-time predictions only (law 5).
 
-A calibrator is a value of two numbers, because it must be the same in Python, in the stored model and in a query.
-Temperature scaling (Guo et al. 2017) corrects confidence; Platt scaling (Platt 1999) also moves the level. Nothing
-more flexible is offered: isotonic steps merge customers into ties and overfit the few positives that a customer log
-has.
+A calibrator is a value of a few numbers, because it must be the same in Python, in the stored model and in a query.
+Temperature scaling (Guo et al. 2017) corrects confidence; Platt scaling (Platt 1999) also moves the level; beta
+calibration (Kull, Silva Filho & Flach 2017) corrects low and high probabilities each by a slope of their own; a spline,
+where there are rows enough, has one for each of a few parts. All of them are rising curves on logits.
+
+Isotonic regression is not among them. Its steps merge customers into ties, so that percentiles and top lists inside a
+step are arbitrary; its end steps are 0 and 1 exactly; and each step is a free parameter for what are often ten
+positives, where a spline's neighbouring slopes hold one another.
 
 `choose` tests each kind as it would be used: fitted on earlier cutoffs, judged on a later one. A level learned in one
 month and wrong in the next (base rates drift with campaigns and seasons) shows up there, while a fit on all months at
@@ -21,76 +25,113 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from persopredict.errors import Problem, SpecificationError, did_you_mean
-from persopredict.metrics import log_losses
+from persopredict.metrics import log_loss
+from persopredict.parsimony import clearly_better
+from persopredict.penalised import balanced_quantiles, fit_slopes, merged
 
 Floats = NDArray[np.float64]
-Kind = Literal["none", "temperature", "platt"]
+Kind = Literal["none", "temperature", "platt", "beta", "spline"]
 Fold = tuple[ArrayLike, ArrayLike]
 Usable = Callable[[int], Sequence[int]]
 
+#: Simplest first.
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # No customer is certain: expected values and log-loss stay finite, and no log shows more than one in a million.
 CLIP = 1e-6
 # Estimators that answer exactly 0 or 1 have infinite logits.
 LOGIT_CLIP = 30.0
-# A calibrator never turns the order of customers round: reasons and percentiles would contradict it.
-SLOPE_RANGE = (0.01, 100.0)
-# Of the prior around "none": slope 1 ± 1, intercept 0 ± 3.
-_SLOPE_PRECISION, _INTERCEPT_PRECISION = 1.0, 1.0 / 9.0
+#: Fewer out-of-time rows don't show the shape of a curve: from how many on a spline is fitted and judged.
+SPLINE_ROWS = 10_000
+# Of the logits, both labels weighing the same: where the spline may bend.
+_BENDS = np.arange(1, 8) / 8
+_OWN: Mapping[Kind, tuple[str, ...]] = {
+    "none": (),
+    "temperature": ("slope",),
+    "platt": ("slope", "intercept"),
+    "beta": ("slope", "upper", "intercept"),
+    "spline": ("knots", "points"),
+}
+_AS_IT_WAS: Mapping[str, float | tuple[float, ...]] = {
+    "slope": 1.0,
+    "intercept": 0.0,
+    "upper": 1.0,
+    "knots": (-LOGIT_CLIP, LOGIT_CLIP),
+    "points": (-LOGIT_CLIP, LOGIT_CLIP),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """probability = sigmoid(slope · logit + intercept), kept within [1e-6, 1 − 1e-6].
+    """probability = sigmoid(curve(logit)), kept within [1e-6, 1 − 1e-6]; the curve rises everywhere.
 
     Parameters
     ----------
-    kind : ``"none"`` (slope 1, intercept 0), ``"temperature"`` (intercept 0; the temperature is 1 / slope) or
-        ``"platt"``.
-    slope : positive, so that the order of customers stays.
+    kind : ``"none"``, ``"temperature"`` (the temperature is 1 / slope), ``"platt"``: curve = slope ·
+        logit + intercept. ``"beta"``: curve = slope · ln p − upper · ln(1 − p) + intercept. ``"spline"``: straight lines between `knots`.
+    slope : positive, so that the order of customers stays; of ``"beta"`` where probabilities are low.
     intercept : in logits.
+    upper : of ``"beta"`` alone, positive: the slope where probabilities are high.
+    knots, points : of ``"spline"`` alone: logits from −30 to 30 and what becomes of them, both ascending, of one length.
 
-    Raises `SpecificationError` for an unknown kind or impossible parameters.
+    Every default means "as it was". Raises `SpecificationError` for an unknown kind or impossible parameters.
 
     >>> Calibrator("temperature", slope=0.5).apply([-2.0, 0.0, 1000.0]).round(3).tolist()
     [0.269, 0.5, 1.0]
+    >>> Calibrator("beta", slope=1.0, upper=0.5).apply([-9.0, 0.0, 9.0]).round(4).tolist()
+    [0.0001, 0.4142, 0.989]
     >>> Calibrator("isotonic")
     Traceback (most recent call last):
-    persopredict.errors.SpecificationError: no calibration 'isotonic'; there are: 'none', 'temperature', 'platt'
+    persopredict.errors.SpecificationError: no calibration 'isotonic'; there are: 'none', 'temperature', 'platt', 'beta', 'spline'
     """
 
     kind: Kind = "none"
     slope: float = 1.0
     intercept: float = 0.0
+    upper: float = 1.0
+    knots: tuple[float, ...] = (-LOGIT_CLIP, LOGIT_CLIP)
+    points: tuple[float, ...] = (-LOGIT_CLIP, LOGIT_CLIP)
 
     def __post_init__(self) -> None:
-        _known(self.kind)
-        if not (math.isfinite(self.slope) and self.slope > 0 and math.isfinite(self.intercept)):
-            raise SpecificationError(f"slope {self.slope} and intercept {self.intercept}: the slope must be positive, both finite")
-        moved = self.intercept != 0 if self.kind == "temperature" else (self.slope, self.intercept) != (1.0, 0.0)
-        if moved and self.kind != "platt":
-            raise SpecificationError(f"calibration {self.kind!r} can't have slope {self.slope} and intercept {self.intercept}")
+        own = _OWN[_known(self.kind)]
+        held = {key: getattr(self, key) for key in _AS_IT_WAS}
+        if foreign := [key for key, value in _AS_IT_WAS.items() if held[key] != value and key not in own]:
+            raise SpecificationError(f"calibration {self.kind!r} can't have {', '.join(f'{key} {held[key]}' for key in foreign)}")
+        if not (math.isfinite(self.intercept) and 0 < self.slope < math.inf and 0 < self.upper < math.inf):
+            told = ", ".join(f"{key} {held[key]}" for key in own)
+            raise SpecificationError(f"{told}: slopes must be positive, all finite")
+        if not _rises(self.knots, self.points):
+            raise SpecificationError(
+                f"knots {self.knots} and points {self.points}: as many of one as of the other, both ascending and finite, the knots "
+                f"from {-LOGIT_CLIP:g} to {LOGIT_CLIP:g}"
+            )
 
     def apply(self, logits: ArrayLike) -> Floats:
         """Calibrated probabilities, same shape; raises `SpecificationError` for nan, which is no prediction."""
-        return np.clip(sigmoid(self.slope * _finite(logits) + self.intercept), CLIP, 1 - CLIP)
+        x = _finite(logits)
+        if self.kind == "spline":
+            curve = np.interp(x, self.knots, self.points)
+        elif self.kind == "beta":
+            curve = self.upper * np.logaddexp(0.0, x) - self.slope * np.logaddexp(0.0, -x) + self.intercept
+        else:
+            curve = self.slope * x + self.intercept
+        return np.clip(sigmoid(curve), CLIP, 1 - CLIP)
 
     @classmethod
     def fit(cls, kind: Kind, logits: ArrayLike, y: ArrayLike, weight: ArrayLike | None = None) -> Calibrator:
-        """Fit by penalised maximum likelihood (Newton's method).
+        """Fit by penalised maximum likelihood (`penalised.fit_slopes`).
 
         Parameters
         ----------
         kind
-            what to fit; ``"none"`` needs no data.
+            what to fit, on however few rows; ``"none"`` needs no data.
         logits, y
             out-of-time predictions and their labels 0 or 1, shape (n,).
         weight
             of each row, shape (n,), not negative; default 1.
 
-        A Gaussian prior around "none" (slope 1 ± 1, intercept 0 ± 3) keeps it finite where few positives or separable
-        data would drive it to infinity, as Platt's smoothed targets do, but without pulling a well-supported level
-        towards one half. With labels of one class, or without rows, there is nothing to fit: the answer is "none".
+        A Gaussian prior around "none" (slope 1 ± 1, ends that differ by 0 ± 0.5, intercept 0 ± 3) keeps it finite where few positives or
+        separable data would drive it to infinity, as Platt's smoothed targets do, but without pulling a well-supported level towards one
+        half. With labels of one class, or without rows, there is nothing to fit: the answer is "none".
 
         >>> logits = np.array([-4.0, -2.0, 2.0, 4.0] * 500)
         >>> y = np.array([0, 0, 1, 1] * 400 + [1, 0, 1, 0] * 100)  # One in five of the surest is wrong.
@@ -104,24 +145,32 @@ class Calibrator:
         positives, total = float(rows @ labels), float(rows.sum())
         if kind == "none" or not 0 < positives < total:
             return cls()
-        slope, intercept = _maximum(x, labels, rows, free=(True, kind == "platt"))
-        if not SLOPE_RANGE[0] <= slope <= SLOPE_RANGE[1]:
-            # The objective is convex, so the best slope allowed lies on the border; only the level remains to be found.
-            slope = min(max(slope, SLOPE_RANGE[0]), SLOPE_RANGE[1])
-            intercept = _maximum(slope * x, labels, rows, free=(False, True))[1] if kind == "platt" else 0.0
-        return cls(kind, slope, intercept)
+        x, labels, rows = merged(x, labels, rows)
+        if kind == "spline":
+            # Rounded: between knots that all but touch, even a positive slope rises by less than a float can tell.
+            bends = np.unique(balanced_quantiles(x, labels, rows, _BENDS).round(6))
+            knots = np.concatenate([[-LOGIT_CLIP], bends[np.abs(bends) < LOGIT_CLIP], [LOGIT_CLIP]])
+            slopes, level = fit_slopes(_segments(x, knots), labels, rows, level=True)
+            return cls(kind, knots=tuple(knots.tolist()), points=tuple((_segments(knots, knots) @ slopes + level).tolist()))
+        parts = np.column_stack([-np.logaddexp(0.0, -x), np.logaddexp(0.0, x)]) if kind == "beta" else x[:, None]
+        slopes, level = fit_slopes(parts, labels, rows, level=kind != "temperature")
+        return cls(kind, float(slopes[0]), level, float(slopes[1]) if kind == "beta" else 1.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe: kind, slope, intercept."""
-        return {"kind": self.kind, "slope": self.slope, "intercept": self.intercept}
+        """JSON-safe: kind, slope, intercept; of ``"beta"`` upper too; of ``"spline"`` kind, knots, points."""
+        values = {name: getattr(self, name) for name in _stored(self.kind)}
+        return {"kind": self.kind} | {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibrator:
         """The inverse of `to_dict`; raises `SpecificationError` for a missing key or impossible values."""
-        missing = [key for key in ("kind", "slope", "intercept") if key not in values]
-        if missing:
-            raise SpecificationError(f"the calibrator lacks {', '.join(missing)}; it must hold kind, slope and intercept")
-        return cls(values["kind"], float(values["slope"]), float(values["intercept"]))
+        names = _stored(_known(values.get("kind", "none")))
+        if missing := [key for key in ("kind", *names) if key not in values]:
+            raise SpecificationError(f"the calibrator lacks {', '.join(missing)}; it must hold {', '.join(('kind', *names))}")
+        parameters: dict[str, Any] = {
+            name: float(values[name]) if isinstance(_AS_IT_WAS[name], float) else tuple(map(float, values[name])) for name in names
+        }
+        return cls(values["kind"], **parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +228,13 @@ def choose(folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable 
         for fold j the earlier folds whose labels had ended by j's cutoff (cutoffs may lie closer than the horizon).
         Default: all earlier ones. Only these are used to fit the candidates that fold j judges.
 
-    A candidate replaces the best one before it only if its pooled log-loss on later folds is lower by more than one
-    standard error of the paired difference (the one-standard-error rule, Breiman et al. 1984). Where "none" is nearly
-    right, the candidates differ from it by less than noise, and staying with the simpler one costs nothing. The
-    standard error is the larger of that between rows and that between folds: a level that helps in one month and
-    harms in the next has a large one between folds, however many rows each month has.
+    A candidate replaces the best one before it only if its log-loss is lower by more than one standard error of the paired difference
+    (`parsimony.clearly_better`), on later folds looking forward, and also where every fold is judged by a fit on all others. Where "none"
+    is nearly right, the candidates differ from it by less than noise, and staying with the simpler one costs nothing. The second
+    condition is for few folds: a month that happened to be like the one before vouches for neither.
+
+    A spline is a candidate from 10,000 rows on (`SPLINE_ROWS`): in each fit, and among those that judge it. Where it is the only
+    candidate and has fewer to be fitted on, beta takes its place, and the reason says so.
 
     Raises `SpecificationError` if there is no candidate or `usable` names a fold that is not earlier.
 
@@ -196,19 +247,25 @@ def choose(folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable 
     """
     candidates = [_known(kind) for kind in dict.fromkeys(kinds)]
     if not candidates:
-        raise SpecificationError("no kind of calibration to choose from; give at least one of: 'none', 'temperature', 'platt'")
-    tested = _forward_losses(folds, candidates, usable)
+        raise SpecificationError(f"no kind of calibration to choose from; give at least one of: {', '.join(map(repr, KINDS))}")
+    asked, candidates = candidates, _supported(candidates, folds, usable)
+    ahead = {j: earlier for j in range(len(folds)) if (earlier := _usable(usable, j)) and len(np.asarray(folds[j][1]))}
+    across = {j: [i for i in range(len(folds)) if i != j] for j in range(len(folds)) if ahead and len(np.asarray(folds[j][1]))}
+    tested = {kind: _predicted(kind, folds, ahead) for kind in candidates}
     best = candidates[0]
-    for kind in candidates[1:]:
-        if tested[kind] and _clearly_lower(tested[best], tested[kind]):
-            best = kind
-    losses = {str(kind): float(np.concatenate(rows).mean()) for kind, rows in tested.items() if rows}
+    for kind in candidates[1:] if ahead else []:
+        labels = [folds[j][1] for j in ahead]
+        if clearly_better(labels, tested[best], tested[kind]):
+            crossed = [_predicted(each, folds, across) for each in (best, kind)]
+            best = kind if clearly_better([folds[j][1] for j in across], *crossed) else best
+    judged = np.concatenate([np.asarray(folds[j][1]) for j in ahead]) if ahead else np.empty(0)
+    losses = {str(kind): log_loss(judged, np.concatenate(rows)) for kind, rows in tested.items() if rows}
     return Choice(
         calibrator=_fit(best, folds, range(len(folds))),
         losses=losses,
-        rows=sum(len(rows) for rows in tested[best]),
-        folds=len(tested[best]),
-        reason=_reason(best, candidates, losses),
+        rows=len(judged),
+        folds=len(ahead),
+        reason=_reason(best, asked, losses),
     )
 
 
@@ -222,17 +279,17 @@ def choose_forward(folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable:
     >>> [choice.kind for choice in choose_forward([(logits, y), (logits, y)], kinds=("platt",))]
     ['none', 'platt']
     """
-    choices = []
-    for j in range(len(folds)):
-        earlier = _usable(usable, j)
-        if not earlier:
-            choices.append(Choice())
-            continue
-        position = {fold: place for place, fold in enumerate(earlier)}
-        # What k could use, and j as well: the choice made for j must not see more than j may.
-        nested = [[position[i] for i in _usable(usable, k) if i in position] for k in earlier]
-        choices.append(choose([folds[i] for i in earlier], kinds, nested.__getitem__))
-    return tuple(choices)
+    return tuple(choose_at(j, folds, kinds, usable) for j in range(len(folds)))
+
+
+def choose_at(fold: int, folds: Sequence[Fold], kinds: Sequence[Kind] = KINDS, usable: Usable | None = None) -> Choice:
+    """The choice that could have been made at the cutoff of one fold; parameters and errors as in `choose`."""
+    if not (earlier := _usable(usable, fold)):
+        return Choice()
+    position = {each: place for place, each in enumerate(earlier)}
+    # What k could use, and this fold as well: its choice must not see more than it may.
+    nested = [[position[i] for i in _usable(usable, k) if i in position] for k in earlier]
+    return choose([folds[i] for i in earlier], kinds, nested.__getitem__)
 
 
 def sigmoid(logits: ArrayLike) -> Floats:
@@ -258,51 +315,9 @@ def logit(probability: ArrayLike) -> Floats:
         return _finite(np.log(p) - np.log1p(-p))
 
 
-def _maximum(x: Floats, y: Floats, weight: Floats, *, free: tuple[bool, bool]) -> tuple[float, float]:
-    """Slope and intercept of the highest penalised likelihood; one that is not free stays at "none"."""
-    centre, precision = np.array([1.0, 0.0]), np.array([_SLOPE_PRECISION, _INTERCEPT_PRECISION])
-    moving, design = np.flatnonzero(free), np.stack([x, np.ones_like(x)], axis=1)
-    theta = centre.copy()
-
-    def objective(at: Floats) -> float:
-        eta = design @ at
-        return float(weight @ (np.logaddexp(0.0, eta) - y * eta) + 0.5 * precision @ (at - centre) ** 2)
-
-    value = objective(theta)
-    for _ in range(100):
-        p = sigmoid(design @ theta)
-        gradient = (design.T @ (weight * (p - y)) + precision * (theta - centre))[moving]
-        curvature = (design.T * (weight * p * (1 - p))) @ design + np.diag(precision)
-        step = np.zeros(2)
-        step[moving] = np.linalg.solve(curvature[np.ix_(moving, moving)], gradient)
-        if float(gradient @ step[moving]) < 1e-12 * (1 + abs(value)):
-            break
-        # The objective is strictly convex: halving a Newton step always finds a lower value.
-        while (lower := objective(theta - step)) > value and np.abs(step).max() > 1e-14:
-            step /= 2
-        theta, value = theta - step, lower
-    return float(theta[0]), float(theta[1])
-
-
-def _forward_losses(folds: Sequence[Fold], kinds: Sequence[Kind], usable: Usable | None) -> dict[Kind, list[Floats]]:
-    """Per kind the log-loss of every row, one array per fold that has rows and earlier folds to fit on."""
-    tested: dict[Kind, list[Floats]] = {kind: [] for kind in kinds}
-    for j, (logits, y) in enumerate(folds):
-        earlier = _usable(usable, j)
-        if not earlier or not len(np.asarray(y)):
-            continue
-        for kind in kinds:
-            tested[kind].append(log_losses(y, _fit(kind, folds, earlier).apply(logits)))
-    return tested
-
-
-def _clearly_lower(current: Sequence[Floats], candidate: Sequence[Floats]) -> bool:
-    gains = [now - new for now, new in zip(current, candidate, strict=True)]
-    rows = np.concatenate(gains)
-    errors = [rows.std() / math.sqrt(len(rows))]
-    if len(gains) > 1:
-        errors.append(np.std([gain.mean() for gain in gains], ddof=1) / math.sqrt(len(gains)))
-    return bool(rows.mean() > max(errors))
+def _predicted(kind: Kind, folds: Sequence[Fold], teachers: Mapping[int, Sequence[int]]) -> list[Floats]:
+    """The probabilities of each fold that has teachers, calibrated by a fit on them."""
+    return [_fit(kind, folds, earlier).apply(folds[j][0]) for j, earlier in teachers.items()]
 
 
 def _fit(kind: Kind, folds: Sequence[Fold], indices: Sequence[int]) -> Calibrator:
@@ -311,7 +326,20 @@ def _fit(kind: Kind, folds: Sequence[Fold], indices: Sequence[int]) -> Calibrato
     return Calibrator.fit(kind, *(np.concatenate([np.asarray(folds[i][part]) for i in indices]) for part in (0, 1)))
 
 
+def _supported(kinds: Sequence[Kind], folds: Sequence[Fold], usable: Usable | None) -> list[Kind]:
+    """The candidates without a spline that some fit, or those who judge it, have too few rows for."""
+    sizes = [len(np.asarray(y)) for _, y in folds]
+    rows = [sum(sizes)]
+    if len(kinds) > 1:
+        judges = [j for j, size in enumerate(sizes) if size and _usable(usable, j)]
+        rows += [sum(sizes[j] for j in judges), *(sum(sizes[i] for i in _usable(usable, j)) for j in judges)]
+    simpler = [kind for kind in kinds if kind != "spline" or min(rows) >= SPLINE_ROWS]
+    return simpler or ["beta"]
+
+
 def _reason(best: Kind, kinds: Sequence[Kind], losses: Mapping[str, float]) -> str:
+    if len(kinds) == 1 and best != kinds[0]:
+        return f"{kinds[0]} was asked for, but needs {SPLINE_ROWS:,} out-of-time rows"
     if len(kinds) == 1:
         return "the only kind asked for"
     if not losses:
@@ -333,6 +361,23 @@ def _known(kind: str) -> Kind:
         if kind == known:
             return known
     raise SpecificationError(f"no calibration {kind!r}; {did_you_mean(str(kind), KINDS)}")
+
+
+def _stored(kind: Kind) -> tuple[str, ...]:
+    # Readers of before expect both of every kind that they know.
+    return _OWN[kind] if kind in ("beta", "spline") else _OWN["platt"]
+
+
+def _segments(x: Floats, knots: Floats) -> Floats:
+    """How much of each logit lies between neighbouring knots, counted from 0: shape (rows, knots − 1), rows add up to x."""
+    lengths: Floats = np.clip(x[:, None], knots[:-1], knots[1:]) - np.clip(0.0, knots[:-1], knots[1:])
+    return lengths
+
+
+def _rises(knots: Sequence[float], points: Sequence[float]) -> bool:
+    if not len(knots) == len(points) >= 2 or not np.isfinite([*knots, *points]).all() or (knots[0], knots[-1]) != (-LOGIT_CLIP, LOGIT_CLIP):
+        return False
+    return bool((np.diff([knots, points]) > 0).all())
 
 
 def _finite(logits: ArrayLike) -> Floats:

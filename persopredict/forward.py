@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from persopredict.calibration import KINDS, Choice, Kind, choose, choose_forward
+from persopredict.calibration import KINDS, Choice, Kind, choose, choose_at
 from persopredict.errors import Problem, TooLittleDataError
 from persopredict.events import EventLog, Moment
 from persopredict.features.builders import windows_within
@@ -115,7 +115,7 @@ def calibrated(
         return [scores(place, number if place in held else None) for place in range(number + 1)]
 
     kinds: tuple[Kind, ...] = KINDS if calibration == "auto" else (calibration,)
-    forward = [choose_forward(known_at(number), kinds, usable)[number] for number in range(len(cutoffs))]
+    forward = [choose_at(number, known_at(number), kinds, usable) for number in range(len(cutoffs))]
     return forward, choose([scores(place, None) for place in range(len(cutoffs))], kinds, usable)
 
 

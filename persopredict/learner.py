@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 #: One configuration for every trade and size. Small trees, slow learning and strong averaging: customer logs are noisy, snapshots of one
-#: customer resemble each other, and a model that is refitted every few weeks must not change its mind with each. `benchmarks/quality.md`
+#: customer resemble each other, and a model that is refitted every few weeks must not change its mind with each. `benchmarks/defaults.md`
 #: holds the table that decided.
 DEFAULTS: dict[str, Any] = {
     "n_estimators": 150,

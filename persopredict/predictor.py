@@ -59,8 +59,9 @@ class Predictor:
     features : default `default_features(events)` at the time of `fit`, with the target's events among them. An affinity has features of its
         own, of pairs, and takes these, of customers, besides.
     cutoffs : training and test cutoffs; default `rolling_cutoffs` every half horizon (28 days at most), 26 at most.
-    estimator : a scikit-learn classifier, cloned; default LightGBM with our settings. Reasons need LightGBM.
-    calibration : ``"auto"`` (none, temperature or Platt, by out-of-time log-loss), or one of these.
+    estimator : a scikit-learn classifier, cloned. By default several kinds of models compete, from a rule of thumb to LightGBM with our
+        settings, and out-of-time log-loss chooses; `model_kind` tells which serves. A user's own has reasons if it is LightGBM.
+    calibration : ``"auto"`` (none, temperature, Platt, beta or, from 10,000 rows on, a spline, by out-of-time log-loss), or one of these.
     random_state : seed of everything random.
 
     Attributes after `fit`

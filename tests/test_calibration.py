@@ -1,120 +1,14 @@
-"""Calibration: what is fitted is the truth that was planted, and nothing is chosen by looking back."""
+"""Which calibration is chosen: nothing by looking back, and nothing that later months would regret."""
 
 import json
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
-from persopredict.calibration import CLIP, KINDS, Calibrator, Choice, choose, choose_forward, logit, sigmoid
+from persopredict.calibration import KINDS, SPLINE_ROWS, Calibrator, Choice, choose, choose_forward, sigmoid
 from persopredict.errors import SpecificationError
-
-
-def made(slope, intercept, rows, seed, level=-2.0):
-    """Logits whose true calibration is sigmoid(slope · logit + intercept), and labels drawn from it."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(level, 1.5, rows)
-    return logits, (rng.random(rows) < sigmoid(slope * logits + intercept)).astype(np.int8)
-
-
-def months(levels, rows=3000, seed=0, slope=1.0):
-    return [made(slope, level, rows, (seed, month)) for month, level in enumerate(levels)]
-
-
-def test_probabilities_are_the_logistic_of_the_scaled_logit():
-    calibrated = Calibrator("platt", slope=2.0, intercept=-1.0).apply([0.0, 0.5, 1.0])
-    assert calibrated.tolist() == pytest.approx([0.268941421, 0.5, 0.731058579])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_probabilities_stay_inside_zero_and_one_even_for_infinite_logits(kind):
-    calibrated = Calibrator(kind).apply([-np.inf, -1e9, 0.0, 1e9, np.inf])
-    assert calibrated.min() == CLIP
-    assert calibrated.max() == 1 - CLIP
-
-
-def test_a_nan_logit_is_refused_not_calibrated():
-    with pytest.raises(SpecificationError, match="nan among the logits"):
-        Calibrator().apply([0.1, np.nan])
-
-
-def test_logit_undoes_sigmoid():
-    assert sigmoid(logit([0.001, 0.3, 0.999])).tolist() == pytest.approx([0.001, 0.3, 0.999])
-
-
-def test_temperature_finds_the_planted_overconfidence():
-    fitted = Calibrator.fit("temperature", *made(0.4, 0.0, 40_000, seed=1))
-    assert fitted.slope == pytest.approx(0.4, abs=0.02)
-    assert fitted.intercept == 0
-
-
-def test_platt_finds_the_planted_slope_and_level():
-    fitted = Calibrator.fit("platt", *made(0.7, -0.8, 40_000, seed=2))
-    assert (fitted.slope, fitted.intercept) == (pytest.approx(0.7, abs=0.04), pytest.approx(-0.8, abs=0.08))
-
-
-def test_platt_is_the_maximum_of_the_penalised_likelihood():
-    logits, y = made(1.6, 0.9, 300, seed=3)
-
-    def objective(theta):
-        eta = theta[0] * logits + theta[1]
-        likelihood = np.sum(np.logaddexp(0, eta) - y * eta)
-        return likelihood + 0.5 * (theta[0] - 1) ** 2 + 0.5 * theta[1] ** 2 / 9
-
-    oracle = minimize(objective, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).x
-    fitted = Calibrator.fit("platt", logits, y)
-    assert [fitted.slope, fitted.intercept] == pytest.approx(oracle.tolist(), abs=1e-5)
-
-
-def test_with_many_rows_platt_is_an_unpenalised_logistic_regression():
-    from sklearn.linear_model import LogisticRegression
-
-    logits, y = made(0.5, 1.0, 30_000, seed=4)
-    oracle = LogisticRegression(C=np.inf, tol=1e-8).fit(logits[:, None], y)
-    fitted = Calibrator.fit("platt", logits, y)
-    assert [fitted.slope, fitted.intercept] == pytest.approx([oracle.coef_[0, 0], oracle.intercept_[0]], abs=2e-3)
-
-
-def test_a_weight_of_two_is_the_row_given_twice():
-    logits, y = made(0.5, 0.5, 500, seed=5)
-    twice = np.arange(500) < 200
-    weighted = Calibrator.fit("platt", logits, y, weight=1.0 + twice)
-    repeated = Calibrator.fit("platt", np.append(logits, logits[twice]), np.append(y, y[twice]))
-    assert [weighted.slope, weighted.intercept] == pytest.approx([repeated.slope, repeated.intercept])
-
-
-@pytest.mark.parametrize("kind", ["temperature", "platt"])
-def test_few_separable_positives_do_not_drive_it_to_certainty(kind):
-    logits = np.append(np.linspace(-4, -1, 2000), [0.5, 0.6, 0.7])
-    fitted = Calibrator.fit(kind, logits, np.append(np.zeros(2000), np.ones(3)))
-    assert 1 < fitted.slope < 5
-    assert fitted.apply([0.7])[0] < 0.98
-
-
-def test_infinite_logits_of_an_estimator_can_be_calibrated():
-    logits = np.array([-np.inf, np.inf] * 100)
-    y = np.array([0, 1] * 90 + [1, 0] * 10)
-    assert Calibrator.fit("platt", logits, y).apply(logits[:2]).tolist() == pytest.approx([0.1, 0.9], abs=0.01)
-
-
-@pytest.mark.parametrize("kind", ["temperature", "platt"])
-@pytest.mark.parametrize(("logits", "y"), [([0.1, 0.4], [0, 0]), ([0.1, 0.4], [1, 1]), ([], [])])
-def test_one_class_or_no_rows_leave_nothing_to_fit(kind, logits, y):
-    assert Calibrator.fit(kind, logits, y) == Calibrator()
-
-
-def test_constant_logits_learn_the_level_alone():
-    fitted = Calibrator.fit("platt", np.full(4000, -1.0), np.arange(4000) < 400)
-    assert fitted.apply([-1.0])[0] == pytest.approx(0.1, abs=0.002)
-
-
-@pytest.mark.parametrize("kind", ["temperature", "platt"])
-def test_the_order_of_customers_is_never_turned_round(kind):
-    logits, y = made(-1.0, -3.0, 20_000, seed=6)
-    fitted = Calibrator.fit(kind, logits, y)
-    assert np.all(np.diff(fitted.apply(np.sort(logits))) >= 0)
-    if kind == "platt":
-        assert fitted.apply(logits).mean() == pytest.approx(y.mean(), abs=0.01)
+from persopredict.metrics import log_loss
+from tests.logits import bent, made, misfit, months
 
 
 def test_a_calibrated_model_is_mostly_left_alone():
@@ -153,6 +47,85 @@ def test_a_gain_in_one_month_and_a_loss_in_the_next_is_no_gain():
     choice = choose(months([0.8, 0.8, 0.3], rows=40_000), kinds=("none", "platt"))
     assert choice.losses["platt"] < choice.losses["none"]
     assert choice.kind == "none"
+
+
+def test_low_probabilities_that_are_right_and_high_ones_that_are_not_are_answered_with_beta():
+    def month(seed):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(0, 2.5, 3000)
+        return logits, rng.random(3000) < Calibrator("beta", 1.0, 0.0, 0.3).apply(logits)
+
+    assert choose([month(seed) for seed in range(3)]).kind == "beta"
+
+
+def test_a_curve_is_answered_with_a_spline_where_there_are_ten_thousand_rows_and_not_before():
+    enough = choose([bent(SPLINE_ROWS, seed) for seed in range(3)])
+    assert enough.kind == "spline"
+    assert enough.losses["spline"] < min(loss for kind, loss in enough.losses.items() if kind != "spline")
+    fewer = choose([bent(SPLINE_ROWS - 1, 0), *(bent(SPLINE_ROWS, seed) for seed in (1, 2))])
+    assert fewer.kind == "beta"
+    assert list(fewer.losses) == [kind for kind in KINDS if kind != "spline"]
+
+
+def test_fewer_than_ten_thousand_rows_judge_no_spline():
+    judged = choose([bent(30_000, 0), bent(SPLINE_ROWS - 1, 1)])
+    assert "spline" not in judged.losses
+    assert "spline" in choose([bent(30_000, 0), bent(SPLINE_ROWS, 1)]).losses
+
+
+def test_a_spline_that_is_asked_for_is_fitted_from_ten_thousand_rows_and_beta_before_which_is_said():
+    folds = [bent(6000, seed) for seed in range(3)]
+    first, second, third = choose_forward(folds, ("spline",))
+    assert [first.kind, second.kind, third.kind] == ["none", "beta", "spline"]
+    assert second.calibrator == Calibrator.fit("beta", *folds[0])
+    assert "spline was asked for, but needs 10,000 out-of-time rows" in str(second)
+    assert "asked for" in third.reason
+    assert "needs" not in third.reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_kind_is_what_was_asked_for(kind):
+    folds = [bent(6000, seed) for seed in range(2)]
+    choice = choose(folds, (kind,))
+    assert (choice.kind, choice.reason) == (kind, "the only kind asked for")
+
+
+DRIFTS = {
+    "nothing drifts": lambda rng: (np.zeros(5), 1.0),
+    "base rates move by a tenth": lambda rng: (rng.normal(0, 0.1, 5), 1.0),
+    "base rates move by a fifth": lambda rng: (rng.normal(0, 0.2, 5), 1.0),
+    "base rates wander": lambda rng: (np.cumsum(rng.normal(0, 0.15, 5)), 1.0),
+    "seasons": lambda rng: (0.2 * np.sin(2 * np.pi * (np.arange(5) / rng.uniform(3, 12) + rng.random())), 1.0),
+    "too sure": lambda rng: (rng.normal(0, 0.1, 5), 0.6),
+    "too shy": lambda rng: (rng.normal(0, 0.1, 5), 1.3),
+    "sigmoid": lambda rng: (rng.normal(0, 0.05, 5), None),
+}
+
+
+def relative_losses(drift, seeds, rows=2000):
+    """Of each seed, how much higher the log-loss of five months is with the calibrations chosen forward than with none."""
+    higher = []
+    for seed in range(seeds):
+        rng = np.random.default_rng((seed, rows))
+        levels, slope = DRIFTS[drift](rng)
+        folds = []
+        for level in levels:
+            logits = rng.normal(-2.5, 1.4, rows)
+            truth = level + (misfit(logits) if slope is None else slope * logits)
+            folds.append((logits, rng.random(rows) < sigmoid(truth)))
+        y = np.concatenate([fold[1] for fold in folds])
+        before = np.concatenate([sigmoid(fold[0]) for fold in folds])
+        chosen = [choice.calibrator.apply(fold[0]) for choice, fold in zip(choose_forward(folds), folds, strict=True)]
+        higher.append(log_loss(y, np.concatenate(chosen)) / log_loss(y, before) - 1)
+    return np.array(higher)
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_in_twenty_histories_calibration_makes_no_out_of_time_log_loss_worse_by_more_than_half_a_percent(drift):
+    # No law: a drift that repeats itself, then turns, can't be foreseen. Of 200 histories whose rates move by a fifth, one got 1.0% worse.
+    higher = relative_losses(drift, seeds=20)
+    assert higher.max() <= 0.005
+    assert higher.mean() < {"too sure": -0.04, "too shy": -0.01, "sigmoid": -0.015}.get(drift, 0.0005)
 
 
 def test_without_an_earlier_cutoff_nothing_is_chosen():
@@ -215,25 +188,6 @@ def test_a_fold_that_is_not_earlier_is_refused():
         choose(months([0, 0]), usable=lambda j: range(j + 1) if j else [])
 
 
-def test_all_that_is_wrong_with_the_input_is_said_at_once():
-    with pytest.raises(SpecificationError) as caught:
-        Calibrator.fit("platt", [0.1, 0.2], [0, 2, 1], weight=[1.0, -1.0])
-    assert {problem.code for problem in caught.value.problems} == {
-        "shapes_differ",
-        "label_not_binary",
-        "weight_negative",
-    }
-
-
-@pytest.mark.parametrize(
-    "values",
-    [{"kind": "plat"}, {"kind": "platt", "slope": 0.0}, {"kind": "platt", "slope": np.nan}, {"kind": "none", "slope": 2.0}],
-)
-def test_an_impossible_calibrator_is_refused(values):
-    with pytest.raises(SpecificationError):
-        Calibrator(**values)
-
-
 def test_an_unknown_kind_names_the_nearest():
     with pytest.raises(SpecificationError, match="did you mean 'temperature'"):
         choose([], kinds=("temprature",))
@@ -245,9 +199,14 @@ def test_calibrators_and_choices_survive_json_exactly():
     assert Calibrator.from_dict(json.loads(json.dumps(choice.calibrator.to_dict()))) == choice.calibrator
     with pytest.raises(SpecificationError, match="lacks slope, intercept"):
         Calibrator.from_dict({"kind": "none"})
+    with pytest.raises(SpecificationError, match="lacks points; it must hold kind, knots, points"):
+        Calibrator.from_dict({"kind": "spline", "knots": [-30, 30]})
+    with pytest.raises(SpecificationError, match="lacks kind"):
+        Calibrator.from_dict({"slope": 1.0, "intercept": 0.0})
 
 
 def test_a_choice_says_why_and_shows_every_loss():
     text = str(choose(months([1.0, 1.0, 1.0])))
     assert text.startswith("calibration platt: platt lowers the log-loss of later cutoffs")
-    assert all(f"{kind} 0." in text for kind in KINDS)
+    assert all(f"{kind} 0." in text for kind in KINDS if kind != "spline")
+    assert "spline 0." in str(choose(months([1.0, 1.0, 1.0], rows=SPLINE_ROWS)))

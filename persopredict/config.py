@@ -146,6 +146,7 @@ class Config:
             retrain_every=self.job.retrain_every,
             max_staleness=self.job.max_staleness,
             keep=self.job.keep,
+            min_grade=self.job.min_grade,
             progress=progress,
         )
 

@@ -30,6 +30,8 @@ __all__ = ["Evaluation", "FoldPredictions", "Paired", "Result", "decide", "evalu
 Floats = NDArray[np.float64]
 
 SKILL_FOR_A = 0.10
+#: Kinds of models that are baselines themselves.
+_BASELINE_OF = {"btyd": "bg_nbd", "rule": "best_rule"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +102,8 @@ def evaluate(
 
     The best baseline is the one of lowest log-loss over all test cutoffs. The grade is A where the whole 95% interval of the paired
     difference in log-loss is better than the best baseline and skill, 1 − log-loss / log-loss of that baseline, is at least 0.10; B where
-    the whole interval is better and skill is less; C otherwise: not shown to be better. `grade_reason` says it with the numbers.
+    the whole interval is better and skill is less; C otherwise: not shown to be better. `grade_reason` says it with the numbers. Where a
+    baseline itself is shipped ("btyd" is `bg_nbd`, "rule" is `best_rule`), because no richer model said more, it is held to the others.
 
     Parameters
     ----------
@@ -141,8 +144,10 @@ def evaluate(
     curves = [Curve.of(test.y, test.predictors[MODEL]) for test in tests]
     measured = zip([*tests, together], draws, [*curves, Curve.together(curves)], strict=True)
     *results, pooled = (test.result(found, curve, seed) for test, found, curve in measured)
-    best = min(common, key=lambda name: (pooled.baselines[name].log_loss, name))
+    itself = _BASELINE_OF.get(kind)
+    best = min([name for name in common if name != itself] or common, key=lambda name: (pooled.baselines[name].log_loss, name))
     grade, reason = _grade(pooled, best, sorted({name for fold in folds for name in fold.baselines} - set(common)))
+    reason += f" {itself} is what is shipped: no richer model said more." if itself in common and best != itself else ""
     return Evaluation(
         target=target,
         folds=tuple(results),

@@ -7,16 +7,17 @@ not trained in vain; a version without an alias serves nobody.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persopredict.attributes import target_name_problems
+from persopredict import promotion
 from persopredict.errors import (
     DataError,
     InSampleError,
@@ -26,17 +27,19 @@ from persopredict.errors import (
     SpecificationError,
     TooLittleDataError,
     WarehouseBusyError,
+    did_you_mean,
 )
 from persopredict.events import EventLog, Moment
 from persopredict.features.spec import Feature
+from persopredict.hindsight import Hindsight, warning
 from persopredict.job_result import JobResult, Outcome, State
 from persopredict.predictor import Predictor
-from persopredict.promotion import Verdict, judge
 from persopredict.registry import ModelVersion, Registry
-from persopredict.targets import Target, target_from_dict
+from persopredict.results import Grade
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
-from persopredict.warehouse import Run, Warehouse
+from persopredict.warehouse import Run, Settled, Warehouse
+from persopredict.warehouse_runs import name_problems
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,12 +62,13 @@ class Job:
     retrain_every : a target whose recipe was trained longer ago than this at `as_of` is trained again; default ``"28d"``.
     max_staleness : a source whose observation ends earlier than this before `as_of` stops the job; default ``"3d"``.
     keep : how much history the warehouse keeps; default all.
+    min_grade : the least grade ("A", "B" or "C") with which a model becomes champion; default ``"B"``, better than the best baseline.
     progress : told each step as it begins.
 
     Raises
     ------
     SpecificationError : with all that would otherwise come out after the training: no predictors, two of one name, names that can't begin
-        columns or would make the same ones, an estimator other than LightGBM.
+        columns or would make the same ones, an estimator other than LightGBM, a grade that there isn't.
 
     >>> Job(None, [], warehouse="warehouse.duckdb")
     Traceback (most recent call last):
@@ -83,16 +87,21 @@ class Job:
         retrain_every: str | Duration = "28d",
         max_staleness: str | Duration = "3d",
         keep: str | Duration | None = None,
+        min_grade: Grade = "B",
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.events, self.predictors = events, tuple(predictors)
-        if problems := [*_name_problems([predictor.target.name for predictor in predictors]), *_estimator_problems(predictors)]:
+        problems = [*name_problems([predictor.target.name for predictor in predictors]), *_estimator_problems(predictors)]
+        if min_grade not in promotion.GRADES:
+            problems.append(Problem("min_grade", f"there is no grade {min_grade!r}", remedy=did_you_mean(str(min_grade), promotion.GRADES)))
+        if problems:
             raise SpecificationError("the job can't work", problems)
         self.warehouse = warehouse if isinstance(warehouse, Warehouse) else Warehouse(warehouse, timezone=events.timezone)
         self.tracking = tracking or f"sqlite:///{self.warehouse.path.with_name('mlflow.db').resolve()}"
         self.project = project
         self.retrain_every, self.max_staleness = Duration.parse(retrain_every), Duration.parse(max_staleness)
         self.keep = None if keep is None else Duration.parse(keep)
+        self.min_grade = min_grade
         self._progress = progress or (lambda step: None)
 
     # What people call ------------------------------------------------------------------------------------------------------------------
@@ -136,10 +145,13 @@ class Job:
             registry.recover()
             outcomes = tuple(self._target(predictor, registry, as_of, train=train, score=score) for predictor in self.predictors)
             result = JobResult(as_of, outcomes, report, self.events.timezone)
-            if result.published:
-                self._progress("publishing")
-                self._publish(outcomes, as_of)
-            return result
+            if not result.published:
+                return result
+            self._progress("comparing what was expected with what came")
+            outcomes, settled = self._look_back(outcomes, registry, as_of)
+            self._progress("publishing")
+            self._publish(outcomes, settled, as_of)
+            return replace(result, outcomes=outcomes)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -188,7 +200,7 @@ class Job:
             self.events.observed_for(predictor.target)  # Refuses events that the log lacks: nobody would be eligible, and all be unset.
             champion = self._champion(predictor, registry, as_of, train, notes)
             if not score:
-                return self._outcome(_read(registry, name, champion.version), champion.version, "trained", notes)
+                return self._outcome(promotion.readable(registry, name, champion.version), champion.version, "trained", notes)
             version, served = self._serving(champion, registry, as_of, notes)
             if served.target.question() == predictor.target.question():
                 served.target = predictor.target  # How many categories are published is no part of a model: it holds as it stands today.
@@ -207,39 +219,41 @@ class Job:
     def _champion(self, predictor: Predictor, registry: Registry, as_of: datetime, train: str, notes: list[str]) -> ModelVersion:
         """The champion, trained before if that is due; raises `TooLittleDataError` if there is none that answers what is asked."""
         name = predictor.target.name
-        champion = registry.champion(name)
-        answers = champion is not None and _answers(champion, predictor.target)
-        if train == "always" or (train == "due" and self._due(predictor, champion, registry.challenger(name), as_of)):
+        champion, challenger = registry.champion(name), registry.challenger(name)
+        serving = champion if champion is not None and promotion.answers(champion, predictor.target) else None
+        if train == "always" or (train == "due" and self._due(predictor, serving, challenger, as_of)):
             try:
-                champion = self._train(predictor, registry, champion, as_of, notes)
+                return self._train(predictor, registry, champion, as_of, notes)
             except TooLittleDataError as error:
-                if not answers or train == "always":
+                if serving is None or train == "always" or promotion.GRADE_TOO_LOW in {problem.code for problem in error.problems}:
                     raise
                 notes.append(f"not trained again: {error.problems[0].message if error.problems else error}")
-        elif not answers:
-            changed = "" if champion is None else f" that answers it as it is defined now: version {champion.version} was asked otherwise"
-            remedy = "run 'persopredict train' or 'persopredict run' first"
-            raise TooLittleDataError("no model", [Problem("no_model", f"{name} has no champion{changed}", remedy=remedy)])
-        assert champion is not None
-        return champion
+        if serving is not None:
+            return serving
+        raise promotion.none_serves(predictor.target, champion, challenger, self.min_grade)
 
-    def _due(self, predictor: Predictor, champion: ModelVersion | None, challenger: ModelVersion | None, as_of: datetime) -> bool:
-        if champion is None or champion.trained_until is None or not _answers(champion, predictor.target):
-            return True
-        if champion.trained_until > as_of:
-            return False  # A backfill: what has seen later data is not replaced by what has seen less.
-        # A challenger that has lost is not trained again every night; it gets its next chance with the next data.
+    def _due(self, predictor: Predictor, serving: ModelVersion | None, challenger: ModelVersion | None, as_of: datetime) -> bool:
+        if serving is not None:
+            if serving.trained_until is None:
+                return True
+            if serving.trained_until > as_of:
+                return False  # A backfill: what has seen later data is not replaced by what has seen less.
+        # A challenger that has lost is not trained again every night; it gets its next chance with the next data. One that waits for nobody
+        # has lost by its grade.
+        lost = challenger
+        if serving is None and challenger is not None and challenger.trained_until is not None:
+            lost = challenger if challenger.trained_until <= as_of and not promotion.suffices(challenger, self.min_grade) else None
         trained = [
             version.trained_until
-            for version in (champion, challenger)
+            for version in (serving, lost)
             if version is not None and version.recipe == predictor.recipe and version.trained_until is not None
         ]
         return not trained or self.retrain_every.after(max(trained), self.events.zone) <= as_of
 
     def _train(
         self, predictor: Predictor, registry: Registry, champion: ModelVersion | None, until: datetime, notes: list[str]
-    ) -> ModelVersion | None:
-        """Fit, register, judge; the champion afterwards."""
+    ) -> ModelVersion:
+        """Fit, register, judge; the champion afterwards. Raises `TooLittleDataError` if there is none, for want of a grade."""
         name = predictor.target.name
         self._progress(f"{name}: training")
         fresh = Predictor(
@@ -250,18 +264,23 @@ class Job:
             notes.append(_left_out(fresh.dropped_))
         self._progress(f"{name}: registering")
         version = registry.register(fresh, name=name, fingerprint=self.events.fingerprint(until))
-        serving = None if champion is None else _kept(registry, name, champion.version)
-        if champion is not None and serving is None:
-            verdict = Verdict(True, f"version {champion.version} can't be read any more")
-        elif champion is not None and not _answers(champion, predictor.target):
-            verdict = Verdict(True, f"the target was defined anew, version {champion.version} answers what was asked before")
+        serving = None if champion is None else promotion.kept(registry, name, champion.version)
+        answered = champion is not None and promotion.answers(champion, predictor.target)
+        if not promotion.suffices(version, self.min_grade):
+            verdict = promotion.Verdict(False, promotion.too_low(version, self.min_grade))
+        elif champion is not None and serving is None:
+            verdict = promotion.Verdict(True, f"version {champion.version} can't be read any more")
+        elif champion is not None and not answered:
+            verdict = promotion.Verdict(True, f"the target was defined anew, version {champion.version} answers what was asked before")
         else:
-            verdict = judge(serving, fresh, self.events)
+            verdict = promotion.judge(serving, fresh, self.events)
         if verdict.promoted:
             registry.promote(name, version.version)
             notes.append(f"version {version.version} is the new champion: {verdict.reason}")
             return version
         registry.challenge(name, version.version)
+        if champion is None or serving is None or not answered:
+            raise promotion.none_serves(predictor.target, None, version, self.min_grade)
         notes.append(f"version {version.version} stays challenger: {verdict.reason}")
         return champion
 
@@ -270,11 +289,11 @@ class Job:
 
         Raises `InSampleError` if there is none: the champion has seen the answer.
         """
-        served = _read(registry, champion.name, champion.version)
+        served = promotion.readable(registry, champion.name, champion.version)
         if served.trained_until_ <= as_of:
             return champion.version, served
         version = self._published_version(champion.name, as_of)
-        if version is not None and (earlier := _read(registry, champion.name, version)).trained_until_ <= as_of:
+        if version is not None and (earlier := promotion.readable(registry, champion.name, version)).trained_until_ <= as_of:
             notes.append(f"scored by version {version}, which served at that time; the champion is version {champion.version}")
             return version, earlier
         moments = [moment.astimezone(self.events.zone) for moment in (as_of, served.trained_until_)]
@@ -296,7 +315,27 @@ class Job:
             counts={} if frame is None else _customers_by_status(frame), attributes=frame, notes=tuple(notes),
         )  # fmt: skip
 
-    def _publish(self, outcomes: Sequence[Outcome], as_of: datetime) -> None:
+    def _look_back(self, outcomes: Sequence[Outcome], registry: Registry, as_of: datetime) -> tuple[tuple[Outcome, ...], list[Settled]]:
+        """What came of runs whose labels have ended, and the outcomes with it. A target that can't be compared is still published."""
+        with self._kept_if_busy():
+            hindsight = Hindsight(self.warehouse, self.events, as_of)
+            settled: list[Settled] = []
+            seen: list[Outcome] = []
+            for outcome, predictor in zip(outcomes, self.predictors, strict=True):
+                notes = outcome.notes
+                try:
+                    same = partial(promotion.asked_the_same, registry, predictor.target)
+                    settled += hindsight.settle(predictor.target, same, outcome.attributes)
+                except WarehouseBusyError:
+                    raise
+                except PersopredictError as error:
+                    notes = (*notes, f"what was expected could not be compared with what came: {str(error).splitlines()[0].rstrip(':')}")
+                seen.append(replace(outcome, trend=hindsight.trend(outcome.target), notes=notes))
+                if found := warning(seen[-1].trend, self.events.timezone):
+                    _log.warning("%s: %s", outcome.target, found)
+        return tuple(seen), settled
+
+    def _publish(self, outcomes: Sequence[Outcome], settled: Sequence[Settled], as_of: datetime) -> None:
         runs = [
             Run(
                 outcome.target, as_of, outcome.state, attributes=outcome.attributes, code=outcome.code or None,
@@ -306,8 +345,14 @@ class Job:
             for outcome in outcomes
             if outcome.state != "trained"
         ]  # fmt: skip
+        with self._kept_if_busy():
+            self.warehouse.publish(runs, keep=self.keep, quarantine=self.events.quarantine(), outcomes=settled)
+
+    @contextmanager
+    def _kept_if_busy(self) -> Iterator[None]:
+        """Whoever holds the warehouse, what was trained is not lost."""
         try:
-            self.warehouse.publish(runs, keep=self.keep, quarantine=self.events.quarantine())
+            yield
         except WarehouseBusyError as error:
             raise WarehouseBusyError(f"{error}. Nothing was published; the models are kept, and the next run scores with them") from None
 
@@ -316,21 +361,6 @@ def _customers_by_status(frame: pd.DataFrame) -> dict[str, int]:
     """How many customers were scored, then how many were not, by reason; an affinity has several rows of each."""
     counted = frame.groupby(frame["not_scored_reason"].fillna("scored"))["customer_id"].nunique()
     return {str(key): int(counted[key]) for key in sorted(counted.index, key=lambda key: (key != "scored", str(key)))}
-
-
-def _name_problems(names: Sequence[str]) -> list[Problem]:
-    """What the tables would refuse: names that can't begin columns, and pairs that would make the same column."""
-    if not names:
-        return [Problem("no_targets", "there are no predictors", remedy="give one for each target")]
-    problems = [problem for name in dict.fromkeys(names) for problem in target_name_problems(name)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    problems += [
-        Problem("two_of_one_name", f"two predictors are of the target {name!r}", remedy="give one another name=") for name in doubled
-    ]
-    for name in sorted({name for name in names if f"{name}_previous" in names}):
-        text = f"the targets {name!r} and '{name}_previous' would both make the column '{name}_previous_band'"
-        problems.append(Problem("same_column", text, remedy="give one another name="))
-    return problems
 
 
 def _estimator_problems(predictors: Sequence[Predictor]) -> list[Problem]:
@@ -353,30 +383,6 @@ def _left_out(features: Sequence[Feature]) -> str:
     one = len(features) == 1
     what, verb = ("1 feature left out: its window", "is") if one else (f"{len(features)} features left out: their windows", "are")
     return f"{what} ({', '.join(map(str, windows))}) {verb} longer than the history at the first cutoff"
-
-
-def _answers(version: ModelVersion, target: Target) -> bool:
-    """Whether a version was trained for the target as it is defined now; who knows nothing of it is believed."""
-    return "target" not in version.tags or target_from_dict(json.loads(version.tags["target"])).question() == target.question()
-
-
-def _kept(registry: Registry, name: str, version: int) -> Predictor | None:
-    """The predictor of a version; None if its files are gone or incomplete, or if another persopredict made it, with other features."""
-    try:
-        return registry.load(name, version)
-    except PersopredictError as error:
-        if isinstance(error, SpecificationError) or "tracking_files_missing" in {problem.code for problem in error.problems}:
-            return None
-        raise
-
-
-def _read(registry: Registry, name: str, version: int) -> Predictor:
-    found = _kept(registry, name, version)
-    if found is None:
-        text = f"the files of {name} version {version} are gone, incomplete or another persopredict's"
-        problem = Problem("model_unreadable", text, remedy="bring its artifacts back, or run 'persopredict train'")
-        raise PersopredictError(f"{name} can't be scored", [problem])
-    return found
 
 
 def _holder(path: Path) -> str:

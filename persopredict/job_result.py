@@ -8,10 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from persopredict.errors import PersopredictError, Problem
+from persopredict.hindsight import warning
 from persopredict.ranking_results import RankingEvaluation
-from persopredict.results import Evaluation, local
+from persopredict.results import Evaluation
+from persopredict.results_text import cell, local
 from persopredict.sources import UNUSABLE
 from persopredict.usability import UsabilityReport
+from persopredict.warehouse_runs import Settled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +36,7 @@ class Outcome:
     counts : customers by status: "scored", then the reasons of the others.
     attributes : what was published; of an affinity several rows for each customer.
     notes : what else a reader should know (promotion, features left out).
+    trend : what came of earlier runs, oldest first (see `Hindsight.trend`).
 
     >>> print(Outcome.without("churn", PersopredictError("no", [Problem("no_model", "churn has no champion", remedy="train it")])))
     churn: skipped (no_model)
@@ -50,6 +54,7 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     attributes: pd.DataFrame | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    trend: tuple[Settled, ...] = ()
 
     @classmethod
     def without(cls, target: str, error: PersopredictError, state: State = "skipped") -> Outcome:
@@ -74,9 +79,9 @@ class Outcome:
         return self.text()
 
     def text(self, timezone: str = "UTC") -> str:
-        """The grade and its reason, the model beside its baselines, then counts and notes; dates in `timezone`."""
+        """The grade and its reason, the model beside its baselines, counts, what came of earlier runs, and notes; dates in `timezone`."""
         if self.state in ("skipped", "failed"):
-            return f"{self.target}: {self.state} ({self.code})\n  {self.reason}"
+            return "\n  ".join([f"{self.target}: {self.state} ({self.code})", self.reason, *self._came(timezone)])
         lines = [f"{self.target}: {self.state}", *(() if self.evaluation is None else self.evaluation.digest(timezone))]
         if self.evaluation is not None:
             lines[0] += f", grade {self.grade}"
@@ -85,7 +90,20 @@ class Outcome:
         lines += self._pairs()
         if self.trained_until is not None:
             lines.append(f"model: version {self.model_version}, trained until {local(self.trained_until, timezone)}")
-        return "\n  ".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n  ".join([*lines, *self._came(timezone), *(f"note: {note}" for note in self.notes)])
+
+    def _came(self, timezone: str) -> Iterator[str]:
+        """A table of the trend, and a warning if the newest count is a surprise."""
+        if not self.trend:
+            return
+        yield f"{'what came of':<28}{'expected':>10}{'95% interval':>20}{'came':>10}{'AUC':>7}{'log-loss':>10}{'of the rate':>13}{'ECE':>7}"
+        for run in self.trend:
+            between = f"{run.lower:,} to {run.upper:,}"
+            counts = f"{f'scores of {local(run.as_of, timezone)}':<28}{run.expected:>10,.0f}{between:>20}{run.actual:>10,}"
+            losses = f"{cell(run.log_loss, 4):>10}{cell(run.base_rate_log_loss, 4):>13}"
+            yield f"{counts}{cell(run.auc):>7}{losses}{cell(run.ece):>7}"
+        if found := warning(self.trend, timezone):
+            yield f"warning: {found}"
 
     def _pairs(self) -> Iterator[str]:
         """How many rows were published, where these are not customers but customers' categories."""

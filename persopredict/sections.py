@@ -284,6 +284,9 @@ class JobSettings(Section):
     retrain_every: DurationText = Field("28d", description=_DURATION)
     max_staleness: DurationText = Field("3d", description=_DURATION)
     keep: DurationText | None = Field(None, description=f"{_DURATION}: how long attributes are kept (default: for ever)")
+    min_grade: Literal["A", "B", "C"] = Field(
+        "B", description="'A', 'B' or 'C': the least grade with which a model becomes champion; 'C' is every grade"
+    )
 
 
 class WarehouseSettings(Section):

@@ -207,6 +207,7 @@ uri = "sqlite:///mlflow.db"  # MLflow: every model, with its metrics
 retrain_every = "28d"
 max_staleness = "3d"  # refuse to publish if the events stop earlier than this before the run's date
 # keep = "365d"  # how long attributes are kept
+# min_grade = "C"  # let models serve too that are not shown to be better than their baseline
 
 [warehouse]
 url = "warehouse.duckdb"  # where the attributes go

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pandas as pd
@@ -26,11 +26,12 @@ from sqlglot import exp
 from persopredict.attributes import COLUMNS, SCHEMA, arrow_schema, to_frame
 from persopredict.errors import DataError, EngineError, SpecificationError, WarehouseBusyError, did_you_mean
 from persopredict.times import Duration, instant, zone
-from persopredict.warehouse_runs import Run, prepare, rejected
+from persopredict.warehouse_runs import Run, Settled, prepare, rejected, settled_rows
 from persopredict.warehouse_tables import (
     ATTRIBUTES,
     METADATA,
     ORDERS,
+    OUTCOMES,
     PUBLISHED,
     QUARANTINE,
     RUNS,
@@ -52,13 +53,16 @@ from persopredict.warehouse_tables import (
     rebuild_wide,
     remember,
     remembered,
+    settle,
+    settled_runs,
     transaction,
+    unsettle,
 )
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
 
-__all__ = ["Run", "Warehouse"]
+__all__ = ["Run", "Settled", "Warehouse"]
 
 COPY_NAME = "customer_attributes.parquet"
 # Threads of one process share DuckDB's instance of a file, and its lock does not part them.
@@ -116,6 +120,7 @@ class Warehouse:
         *,
         keep: str | Duration | None = None,
         quarantine: IntoFrame | None = None,
+        outcomes: Iterable[Settled] = (),
     ) -> None:
         """Publish runs in one transaction, rebuild `customer_attributes`, then replace its Parquet copy.
 
@@ -129,17 +134,20 @@ class Warehouse:
         quarantine : dataframe, optional
             The rows that could not be used, replacing those of the same `as_of`, which the runs must share: ``source,
             code, reason, row`` (JSON text), and ``row_number`` where the source counts its rows.
+        outcomes : Settled runs, optional
+            What came of published runs, of this call or earlier ones. A run published again under its run_id keeps what came of it.
 
         Raises
         ------
         SpecificationError
-            With everything that is wrong with the runs; nothing is written.
+            With everything that is wrong with the runs, or for outcomes of a run that is not published; nothing is written.
         WarehouseBusyError
             If another process holds the file for longer than `wait`.
         DataError
             If the file holds tables of the same names that are not this library's, or a newer version's.
         """
         given = [runs] if isinstance(runs, Run | pd.DataFrame) else list(runs)
+        came = settled_rows(outcomes)
         ready = [run if isinstance(run, Run) else Run.of(run) for run in given]
         bound = None if keep is None else Duration.parse(keep)
         lines, frames = prepare(ready, instant(self._now()))
@@ -153,9 +161,11 @@ class Warehouse:
                     remember(connection, "timezone", self.timezone.key)
                 for line in lines:
                     delete(connection, (ATTRIBUTES, RUNS), target=line["target"], as_of=line["as_of"])
+                    unsettle(connection, line)
                 for frame in frames:
                     insert(connection, ATTRIBUTES, frame)
                 insert(connection, RUNS, pa.Table.from_pylist(lines, arrow_schema(TABLES[RUNS])))
+                settle(connection, came)
                 if refused is not None:
                     for as_of in {line["as_of"] for line in lines}:
                         delete(connection, (QUARANTINE,), as_of=as_of)
@@ -192,16 +202,31 @@ class Warehouse:
         with self._reading() as connection:
             return to_frame(ledger(connection))
 
-    def attributes(self, target: str, as_of: str | date | datetime | None = None) -> pd.DataFrame:
-        """The predictive attributes of a target, by customer and rank; default: of its latest published run.
-
-        Raises `SpecificationError` for a target or an as_of that is not there, naming those that are.
+    def outcomes(self, target: str | None = None) -> pd.DataFrame:
+        """What came of the published runs whose labels have ended, beside what was expected: one row per target and as_of, in that order,
+        with the fields of `Settled`; default: of all targets. Raises `SpecificationError` for a target that is not there.
         """
         with self._reading() as connection:
+            known = OUTCOMES in check_tables(connection, self.path)
+            frame = to_frame(settled_runs(connection) if known else settled_rows(()))
+            if target is None:
+                return frame
+            self._runs_of(connection, target)
+            return frame[frame["target"] == target].reset_index(drop=True)
+
+    def attributes(self, target: str, as_of: str | date | datetime | None = None, columns: Sequence[str] = (*COLUMNS,)) -> pd.DataFrame:
+        """The predictive attributes of a target, by customer and rank; default: all columns, of its latest published run.
+
+        Raises `SpecificationError` for a target, an as_of or a column that is not there, naming those that are.
+        """
+        if unknown := [name for name in columns if name not in COLUMNS]:
+            raise SpecificationError(f"no column {unknown[0]!r}; {did_you_mean(unknown[0], COLUMNS)}")
+        with self._reading() as connection:
             moment = self._moment(connection, target, as_of)
-            query = exp.select(*map(column, COLUMNS)).from_(ATTRIBUTES).where(is_("target"), is_("as_of"))
+            query = exp.select(*map(column, columns)).from_(ATTRIBUTES).where(is_("target"), is_("as_of"))
             ordered = query.order_by(*(ascending(name) for name in ORDERS[ATTRIBUTES]))
-            return to_frame(read(connection, "attributes", ordered, {"target": target, "as_of": moment}).cast(SCHEMA))
+            schema = pa.schema([SCHEMA.field(name) for name in columns])
+            return to_frame(read(connection, "attributes", ordered, {"target": target, "as_of": moment}).cast(schema))
 
     def compare(self, target: str, a: str | date | datetime, b: str | date | datetime) -> pd.DataFrame:
         """How each customer moved from the run of `a` to the run of `b`, customers of either, by customer_id.
@@ -219,14 +244,19 @@ class Warehouse:
         with self._open(read_only=True) as connection:
             return to_frame(answer(connection, "query", query, {}))
 
-    def _moment(self, connection: duckdb.DuckDBPyConnection, target: str, as_of: str | date | datetime | None) -> datetime:
-        """The instant of the target's run at `as_of`, or of its latest published one."""
+    def _runs_of(self, connection: duckdb.DuckDBPyConnection, target: str) -> dict[datetime, dict[str, Any]]:
+        """The target's lines of the ledger by as_of; raises `SpecificationError` if there are none, with the nearest name."""
         lines = ledger(connection).to_pylist()
-        timezone = self.timezone or zone(remembered(connection, "timezone") or "UTC")
         mine = {line["as_of"]: line for line in lines if line["target"] == target}
         if not mine:
             hint = did_you_mean(target, (line["target"] for line in lines)) or "nothing is published"
             raise SpecificationError(f"no target {target!r} in {self.path}; {hint}")
+        return mine
+
+    def _moment(self, connection: duckdb.DuckDBPyConnection, target: str, as_of: str | date | datetime | None) -> datetime:
+        """The instant of the target's run at `as_of`, or of its latest published one."""
+        mine = self._runs_of(connection, target)
+        timezone = self.timezone or zone(remembered(connection, "timezone") or "UTC")
         published = [moment for moment, line in mine.items() if line["state"] == PUBLISHED]
         moment = max(published, default=max(mine)) if as_of is None else instant(as_of, timezone)
         if moment in published:

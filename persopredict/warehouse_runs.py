@@ -1,11 +1,11 @@
-"""A run, and how it becomes a line of the warehouse's ledger and rows of its tables; everything wrong is said at once."""
+"""A run and what came of it, and how both become rows of the warehouse's tables; everything wrong is said at once."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from persopredict.attributes import SCHEMA, SCORED, arrow_schema, conform, run_id, target_name_problems, to_arrow, to_frame
 from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.times import instant
-from persopredict.warehouse_tables import PUBLISHED, QUARANTINE, STATES, TABLES, State, first
+from persopredict.warehouse_tables import OUTCOMES, PUBLISHED, QUARANTINE, STATES, TABLES, State, first
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -58,6 +58,73 @@ class Run:
         if not first:
             raise SpecificationError("a frame without rows names no target; pass Run(target, as_of, attributes=…)")
         return cls(first[0]["target"], first[0]["as_of"], attributes=table)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of a published run once its labels had ended, beside what it had said: a row of the table `outcomes`.
+
+    `target`, `as_of`, `run_id`, `model_version`: of the run; `ended_at`: where its labels ended. `customers`: scored then, with a label
+    now; `rows`: the same, but of an affinity their published pairs with categories. `expected`: the sum of their probabilities; 95% of the
+    time the count would lie from `lower` to `upper` if these were right; `actual`: what it was. `auc`, `log_loss` (nats per row), `ece` and
+    `ece_chance_p95` as in `metrics.Metrics`, nan where they have no value; `base_rate_log_loss`: of saying the actual rate of everyone.
+    `settled_at`: the `as_of` of the job that compared; `measured_at`: by the clock.
+    """
+
+    target: str
+    as_of: datetime
+    run_id: str
+    model_version: str
+    ended_at: datetime
+    customers: int
+    rows: int
+    expected: float
+    lower: int
+    upper: int
+    actual: int
+    auc: float
+    log_loss: float
+    base_rate_log_loss: float
+    ece: float
+    ece_chance_p95: float
+    settled_at: datetime
+    measured_at: datetime
+
+    @classmethod
+    def of(cls, values: Mapping[Any, Any]) -> Settled:
+        """From a row of `Warehouse.outcomes`, times as UTC `datetime`."""
+        plain: dict[str, Any] = {name: instant(value) if isinstance(value, datetime) else value for name, value in values.items()}
+        return cls(**plain)
+
+    @property
+    def surprise(self) -> int:
+        """1: more came than the interval holds; -1: fewer; 0: within it."""
+        return (self.actual > self.upper) - (self.actual < self.lower)
+
+
+def settled_rows(settled: Iterable[Settled]) -> pa.Table:
+    """The rows of the table `outcomes`; a metric without a value is null."""
+    rows = [{name: None if value != value else value for name, value in asdict(run).items()} for run in settled]
+    return pa.Table.from_pylist(rows, arrow_schema(TABLES[OUTCOMES]))
+
+
+def name_problems(names: Sequence[str]) -> list[Problem]:
+    """What the tables would refuse of the targets of one job: names that can't begin columns, and pairs that would make the same column.
+
+    >>> [problem.code for problem in name_problems(["churn", "churn_previous"])]
+    ['same_column']
+    """
+    if not names:
+        return [Problem("no_targets", "there are no predictors", remedy="give one for each target")]
+    problems = [problem for name in dict.fromkeys(names) for problem in target_name_problems(name)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    problems += [
+        Problem("two_of_one_name", f"two predictors are of the target {name!r}", remedy="give one another name=") for name in doubled
+    ]
+    for name in sorted({name for name in names if f"{name}_previous" in names}):
+        text = f"the targets {name!r} and '{name}_previous' would both make the column '{name}_previous_band'"
+        problems.append(Problem("same_column", text, remedy="give one another name="))
+    return problems
 
 
 def prepare(runs: Sequence[Run], now: datetime) -> tuple[list[dict[str, Any]], list[pa.Table]]:

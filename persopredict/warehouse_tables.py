@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +20,10 @@ from persopredict.times import Duration
 State = Literal["published", "skipped", "failed"]
 PUBLISHED: State = "published"
 STATES: tuple[State, ...] = ("published", "skipped", "failed")
-SCHEMA_VERSION = 1
+#: 2: the table `outcomes`, which a file of before gets with the next publish.
+SCHEMA_VERSION = 2
 
-ATTRIBUTES, RUNS, QUARANTINE = "predictive_attributes", "runs", "quarantine"
+ATTRIBUTES, RUNS, OUTCOMES, QUARANTINE = "predictive_attributes", "runs", "outcomes", "quarantine"
 WIDE, METADATA, INCOMING = "customer_attributes", "persopredict_metadata", "persopredict_incoming"
 # The tables of fixed columns; `customer_attributes` follows from them.
 TABLES: dict[str, dict[str, str]] = {
@@ -44,6 +45,26 @@ TABLES: dict[str, dict[str, str]] = {
         "metrics": "TEXT",
         "scored_at": "TIMESTAMPTZ",
     },
+    OUTCOMES: {
+        "target": "TEXT",
+        "as_of": "TIMESTAMPTZ",
+        "run_id": "TEXT",
+        "model_version": "TEXT",
+        "ended_at": "TIMESTAMPTZ",
+        "customers": "BIGINT",
+        "rows": "BIGINT",
+        "expected": "DOUBLE",
+        "lower": "BIGINT",
+        "upper": "BIGINT",
+        "actual": "BIGINT",
+        "auc": "DOUBLE",
+        "log_loss": "DOUBLE",
+        "base_rate_log_loss": "DOUBLE",
+        "ece": "DOUBLE",
+        "ece_chance_p95": "DOUBLE",
+        "settled_at": "TIMESTAMPTZ",
+        "measured_at": "TIMESTAMPTZ",
+    },
     QUARANTINE: {
         "as_of": "TIMESTAMPTZ",
         "source": "TEXT",
@@ -58,6 +79,7 @@ TABLES: dict[str, dict[str, str]] = {
 ORDERS = {
     ATTRIBUTES: ("customer_id", "rank", "category"),
     RUNS: ("target", "as_of"),
+    OUTCOMES: ("target", "as_of"),
     QUARANTINE: ("source", "row_number", "code", "row"),
     METADATA: ("name",),
 }
@@ -141,8 +163,8 @@ def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> set[str]:
     return set(ours)
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
-    """Create tables of `TABLES`."""
+def create_tables(connection: duckdb.DuckDBPyConnection, names: Collection[str]) -> None:
+    """Create tables of `TABLES`; a file that lacked only some of them was of a former schema, and is of this one afterwards."""
     for name in names:
         definitions = [
             exp.ColumnDef(this=exp.to_identifier(column, quoted=True), kind=exp.DataType.build(kind, dialect="duckdb"))
@@ -150,8 +172,8 @@ def create_tables(connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -
         ]
         schema = exp.Schema(this=exp.to_table(name), expressions=definitions)
         execute(connection, "create", exp.Create(this=schema, kind="TABLE"), {})
-        if name == METADATA:
-            insert(connection, METADATA, pa.table({"name": ["schema_version"], "value": [str(SCHEMA_VERSION)]}))
+    if names:
+        remember(connection, "schema_version", str(SCHEMA_VERSION))
 
 
 def remember(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
@@ -186,6 +208,34 @@ def ledger(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     return read(connection, "runs", query.order_by(ascending("target"), ascending("as_of")), {})
 
 
+def settled_runs(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """What came of published runs, by target and as_of."""
+    query = exp.select(*map(column, TABLES[OUTCOMES])).from_(OUTCOMES)
+    return read(connection, "outcomes", query.order_by(*map(ascending, ORDERS[OUTCOMES])), {})
+
+
+def settle(connection: duckdb.DuckDBPyConnection, came: pa.Table) -> None:
+    """Insert what came of runs, each in the place of what was there of it; raises `SpecificationError` if one is not published."""
+    published = {(line["target"], line["as_of"], line["run_id"]) for line in ledger(connection).to_pylist() if line["state"] == PUBLISHED}
+    keys = list(zip(*(came[name].to_pylist() for name in ("target", "as_of", "run_id")), strict=True))
+    if unknown := [f"{target} at {as_of.isoformat()}" for target, as_of, run in keys if (target, as_of, run) not in published]:
+        raise SpecificationError(f"outcomes of runs that are not published: {', '.join(unknown)}; publish these first")
+    for target, as_of, _ in keys:
+        delete(connection, (OUTCOMES,), target=target, as_of=as_of)
+    insert(connection, OUTCOMES, came)
+
+
+def unsettle(connection: duckdb.DuckDBPyConnection, line: Mapping[str, Any]) -> None:
+    """Delete what came of the former run in the place of this line of the ledger: it was about other scores."""
+    key = {"target": line["target"], "as_of": line["as_of"]}
+    if line["state"] != PUBLISHED:
+        delete(connection, (OUTCOMES,), **key)
+        return
+    another = exp.NEQ(this=column("run_id"), expression=exp.Placeholder(this="run_id"))
+    former = exp.delete(OUTCOMES).where(is_("target"), is_("as_of"), another)
+    execute(connection, "delete", former, key | {"run_id": line["run_id"]})
+
+
 def forget(connection: duckdb.DuckDBPyConnection, target: str, keep: Duration) -> None:
     """Delete what is older than the target's newest published run by more than `keep`."""
     mine = [line for line in ledger(connection).to_pylist() if line["target"] == target]
@@ -193,7 +243,7 @@ def forget(connection: duckdb.DuckDBPyConnection, target: str, keep: Duration) -
     oldest = keep.before(newest or max(line["as_of"] for line in mine), UTC)
     for line in mine:
         if line["as_of"] < oldest:
-            delete(connection, (ATTRIBUTES, RUNS), target=target, as_of=line["as_of"])
+            delete(connection, (ATTRIBUTES, RUNS, OUTCOMES), target=target, as_of=line["as_of"])
     first = exp.select(exp.Min(this=column("as_of"))).from_(RUNS).subquery()
     older = exp.delete(QUARANTINE).where(exp.LT(this=column("as_of"), expression=first))
     execute(connection, "quarantine", older, {})

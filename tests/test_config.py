@@ -74,7 +74,7 @@ def test_the_smallest_file_has_events_a_target_and_a_warehouse(tmp_path):
     assert config.project.timezone == "UTC"
     assert config.source.engine == "duckdb"
     assert config.tracking.uri == "sqlite:///mlflow.db"
-    assert (config.job.retrain_every, config.job.max_staleness, config.job.keep) == ("28d", "3d", None)
+    assert (config.job.retrain_every, config.job.max_staleness, config.job.keep, config.job.min_grade) == ("28d", "3d", None, "B")
 
 
 def test_the_example_is_read_as_it_says():
@@ -102,6 +102,10 @@ def test_a_target_is_named_by_its_table_unless_it_says_otherwise(tmp_path):
 def test_weeks_are_read_as_days(tmp_path):
     config = load(write(tmp_path, SMALLEST + '[job]\nretrain_every = "4w"'))
     assert config.job.retrain_every == "28d"
+
+
+def test_the_least_grade_that_may_serve_reaches_the_job(tmp_path):
+    assert load(write(tmp_path, SMALLEST + '[job]\nmin_grade = "A"')).build().min_grade == "A"
 
 
 def test_dimensions_are_a_table_or_a_list(tmp_path):
@@ -235,6 +239,8 @@ def test_a_column_above_its_table_is_sent_there(tmp_path):
         ("[job]\nkeep = 30", "job.keep"),
         ("[job]\nmax_staleness = '-1d'", "job.max_staleness"),
         ("[[job]]\nkeep = '30d'", "job"),
+        ("[job]\nmin_grade = 'D'", "job.min_grade"),
+        ("[job]\nmin_grade = 'b'", "job.min_grade"),
         ("[targets.b]\ntype='churn'\nevent=''\nhorizon='7d'", "targets.b.event"),
         ("[targets.b]\ntype='churn'\nevent='x'\nhorizon='0d'", "targets.b.horizon"),
         ("[targets.b]\ntype='churn'\nevent='x'\nhorizon='7d'\nwhere='lower(channel)'", "targets.b.where"),

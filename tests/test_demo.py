@@ -29,6 +29,7 @@ def small(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "complete_journey_sources", lambda timezone: sources)
         patch.setattr(demo, "AS_OF", "2024-06-29")
+        patch.setattr(demo, "_HEAD", demo._HEAD + '\n[job]\nmin_grade = "C"  # So small a shop shows nobody to be better than a rule.\n')
         for settings in (learner.DEFAULTS, learner.PAIR_DEFAULTS):
             for name, value in {"n_estimators": 10, "num_leaves": 7, "n_jobs": 1}.items():
                 patch.setitem(settings, name, value)

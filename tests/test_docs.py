@@ -32,7 +32,7 @@ from persopredict.cli import app
 from persopredict.config import load
 from persopredict.features.spec import AGGREGATES
 from persopredict.sources import UNUSABLE
-from persopredict.warehouse_tables import QUARANTINE, RUNS, TABLES
+from persopredict.warehouse_tables import OUTCOMES, QUARANTINE, RUNS, TABLES
 from tests.conformance import conformance, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -240,7 +240,12 @@ def rows_under(page: str, heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     ("heading", "columns"),
-    [("## `predictive_attributes`", COLUMNS), ("## `runs`", TABLES[RUNS]), ("## `quarantine`", TABLES[QUARANTINE])],
+    [
+        ("## `predictive_attributes`", COLUMNS),
+        ("## `runs`", TABLES[RUNS]),
+        ("## `outcomes`", TABLES[OUTCOMES]),
+        ("## `quarantine`", TABLES[QUARANTINE]),
+    ],
 )
 def test_the_warehouses_columns_are_the_codes(heading, columns):
     kinds = {name: "list of structs" if kind.startswith("STRUCT") else kind for name, kind in columns.items()}

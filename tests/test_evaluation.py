@@ -42,6 +42,16 @@ def test_a_model_that_says_what_its_baseline_says_is_no_better():
         assert evaluation.difference.interval == evaluation.skill_interval == (0.0, 0.0)
 
 
+def test_a_baseline_that_is_shipped_itself_is_held_to_the_others():
+    rule = [replace(fold, probability=fold.baselines["best_rule"]) for fold in made(rule=1.5)]
+    alone, shipped = (evaluate(rule, target="churn", kind=kind, resamples=200) for kind in ("lightgbm", "rule"))
+    assert (alone.grade, alone.best_baseline) == ("C", "best_rule")
+    assert (shipped.grade, shipped.best_baseline) == ("A", "base_rate")
+    assert shipped.grade_reason.endswith("best_rule is what is shipped: no richer model said more.")
+    rate = [replace(fold, probability=fold.baselines["base_rate"], baselines={"base_rate": fold.baselines["base_rate"]}) for fold in rule]
+    assert evaluate(rate, target="churn", kind="base_rate", resamples=200).grade == "C"
+
+
 def test_the_difference_is_the_paired_log_loss_of_the_model_and_the_best_baseline():
     folds = made(rule=0.5)
     evaluation = evaluate(folds, target="churn", seed=4)

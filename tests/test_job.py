@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
-from persopredict.errors import DataError, NotReadyError, SpecificationError, WarehouseBusyError
+from persopredict import hindsight
+from persopredict.errors import DataError, EngineError, NotReadyError, SpecificationError, WarehouseBusyError
 from persopredict.events import EventLog
+from persopredict.predictor import Predictor
 from persopredict.registry import Registry
 from persopredict.targets import Churn
 from persopredict.warehouse import Warehouse
@@ -70,6 +75,7 @@ def test_a_job_run_twice_does_not_train_again(nights):
         "opening the model store",
         f"{CHURN.name}: scoring",
         f"{CONVERSION.name}: scoring",
+        "comparing what was expected with what came",
         "publishing",
     ]
     assert registry(folder).champion(CHURN.name).version == 3
@@ -111,6 +117,171 @@ def test_a_model_is_not_retrained_before_it_is_due(nights, events):
     made.job(folder, of=later, targets=(CHURN,), progress=steps.append, warehouse=folder / "later" / "warehouse.duckdb",
              tracking=f"sqlite:///{folder / 'mlflow.db'}").run(END + DAY)  # fmt: skip
     assert not any("training" in step for step in steps)
+
+
+# Expected against actual --------------------------------------------------------------------------------------------
+
+
+def test_a_night_whose_labels_have_ended_is_compared_with_what_came(nights, events):
+    folder, _, seen, _ = nights
+    outcomes = seen[3]["outcomes"]
+    keys = [[target.name, pd.Timestamp(night)] for target in (CHURN, CONVERSION) for night in NIGHTS[:2]]
+    assert outcomes[["target", "as_of"]].values.tolist() == keys
+    assert (outcomes["settled_at"] == outcomes["as_of"] + 28 * DAY).all()
+    assert (outcomes["ended_at"] == outcomes["settled_at"]).all()
+    rows = pl.DataFrame(made.log().events)
+    for line in outcomes.to_dict("records"):
+        event = {CHURN.name: CHURN.event, CONVERSION.name: CONVERSION.event}[line["target"]]
+        came = rows.filter((pl.col("event") == event) & pl.col("event_at").is_between(line["as_of"], line["ended_at"], closed="left"))
+        published = Warehouse(folder / "warehouse.duckdb").attributes(line["target"], line["as_of"]).dropna(subset="probability")
+        with_event = published["customer_id"].isin(set(came["customer_id"]))
+        y = ~with_event if line["target"] == CHURN.name else with_event
+        assert (line["customers"], line["rows"], line["actual"]) == (len(y), len(y), y.sum())
+        assert line["expected"] == pytest.approx(published["probability"].sum())
+        assert line["lower"] < line["expected"] < line["upper"]
+        assert line["auc"] == pytest.approx(roc_auc_score(y, published["probability"]))
+        assert line["log_loss"] == pytest.approx(log_loss(y, published["probability"]))
+        assert line["base_rate_log_loss"] == pytest.approx(log_loss(y, [y.mean()] * len(y)))
+
+
+def test_what_came_of_earlier_nights_is_told_beside_the_new_scores(nights):
+    _, results, seen, _ = nights
+    assert [len(result.outcomes[0].trend) for result in results] == [0, 1, 2, 2]
+    text = results[2].outcomes[0].text()
+    for line in seen[2]["outcomes"].query("target == @CHURN.name").to_dict("records"):
+        (told,) = [told for told in text.splitlines() if told.strip().startswith(f"scores of {line['as_of']:%Y-%m-%d}")]
+        counts = [f"{line['expected']:,.0f}", f"{line['lower']:,}", "to", f"{line['upper']:,}", f"{line['actual']:,}"]
+        assert told.split()[3:] == [
+            *counts, f"{line['auc']:.3f}", f"{line['log_loss']:.4f}", f"{line['base_rate_log_loss']:.4f}", f"{line['ece']:.3f}",
+        ]  # fmt: skip
+    assert "what came of" not in results[0].outcomes[0].text()
+
+
+@pytest.fixture
+def served(nights, tmp_path):
+    """A folder with its own warehouse and the champions of another night."""
+    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    store = registry(nights[0])
+    made_ = Registry(tracking).register(store.load(CHURN.name, 1), name=CHURN.name, fingerprint="the same")
+    Registry(tracking).promote(CHURN.name, made_.version)
+    return tmp_path
+
+
+def test_more_than_expected_is_warned_of_in_text_and_log_and_more_loudly_the_second_time(served, caplog):
+    """From the day of the first scores on, nobody buys any more: all have churned."""
+    rows = made.frame().filter((pl.col("event") != "purchase") | (pl.col("event_at") < NIGHTS[0]) | (pl.col("customer_id") == "c0000001"))
+    gone = EventLog(rows, observed=(made.log().start, END))
+    outcomes = []
+    for night in NIGHTS:
+        caplog.clear()
+        outcomes += made.job(served, of=gone, targets=(CHURN,)).score(night).outcomes
+    first, second = (outcome.trend[-1] for outcome in outcomes[1:])
+    assert (first.surprise, second.surprise) == (1, 1)
+    assert "warning" not in outcomes[0].text()
+    said = f"more came than the scores of {NIGHTS[0]:%Y-%m-%d} said: {first.actual} for {first.expected:.0f} expected"
+    assert f"\n  warning: {said}" in outcomes[1].text()
+    assert "retrain, or look at the log" in outcomes[1].text()
+    assert "2 runs in a row. The probabilities are wrong: retrain" in outcomes[2].text()
+    assert "2 runs in a row" in caplog.text
+    assert "c0000001" not in caplog.text
+
+
+def test_a_target_defined_otherwise_since_is_not_compared_with_what_it_asks_now(nights, events, tmp_path):
+    folder = nights[0]
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock"))
+    store = {"tracking": f"sqlite:///{folder / 'mlflow.db'}"}
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute("DELETE FROM outcomes")
+    anew = Churn("purchase", "14d", name=CHURN.name)
+    job = made.job(tmp_path, of=events, predictors=[made.predictor(anew), made.predictor(CONVERSION)], **store)
+    assert job.score(END).exit_code == 4
+    assert set(made.tables(tmp_path)["outcomes"]["target"]) == {CONVERSION.name}
+
+
+def test_a_comparison_that_fails_does_not_keep_the_scores_back(nights, events, tmp_path, monkeypatch):
+    shutil.copytree(nights[0], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock"))
+    before = made.tables(tmp_path)
+
+    def refuse(*_):
+        raise EngineError("labels", "SELECT 1", "out of memory")
+
+    monkeypatch.setattr(hindsight, "labels_of", refuse)
+    result = made.job(tmp_path, of=events, tracking=f"sqlite:///{nights[0] / 'mlflow.db'}").run(END)
+    assert result.exit_code == 0
+    assert result.outcomes[0].notes[-1] == "what was expected could not be compared with what came: step 'labels' failed"
+    made.assert_same(made.tables(tmp_path), before)
+
+
+# Grades -------------------------------------------------------------------------------------------------------------
+
+
+def poor() -> Predictor:
+    """What says nearly the same of everybody is not better than a rule."""
+    return made.predictor(CHURN, n_estimators=1, learning_rate=0.0001)
+
+
+@pytest.fixture(scope="module")
+def refused(events, tmp_path_factory):
+    """A night whose only model is graded C, then the same again: results and steps, and the folder."""
+    folder = tmp_path_factory.mktemp("refused")
+    steps = [[], []]
+    results = [made.job(folder, of=events, predictors=[poor()], min_grade="B", progress=each.append).run(NIGHTS[1]) for each in steps]
+    return results, steps, folder
+
+
+def test_a_first_model_of_too_low_a_grade_does_not_serve_and_says_why(refused):
+    results, _, folder = refused
+    outcome = results[0].outcomes[0]
+    assert (results[0].exit_code, outcome.state, outcome.code) == (3, "skipped", "grade_too_low")
+    assert "version 1 has grade C, and B is the least that may serve. Not better than the best baseline: log-loss " in outcome.reason
+    assert 'min_grade = "C" under [job]' in outcome.reason
+    assert (registry(folder).champion(CHURN.name), registry(folder).challenger(CHURN.name).version) == (None, 1)
+    assert digest(folder) == {}
+
+
+def test_a_model_of_too_low_a_grade_is_not_trained_again_every_night_and_the_reason_stays(refused):
+    results, steps, _ = refused
+    assert any("training" in step for step in steps[0])
+    assert not any("training" in step for step in steps[1])
+    assert results[1].outcomes[0].reason == results[0].outcomes[0].reason
+
+
+def test_scoring_without_training_says_that_the_grade_is_too_low(refused, events):
+    result = made.job(refused[2], of=events, predictors=[poor()], min_grade="B").score(NIGHTS[2])
+    assert (result.exit_code, result.outcomes[0].code) == (3, "grade_too_low")
+
+
+def test_a_target_whose_grade_is_too_low_is_skipped_and_the_others_published(refused, events, tmp_path):
+    """Of the others one was champion before anybody asked for a grade."""
+    tracking = f"sqlite:///{refused[2] / 'mlflow.db'}"
+    store = Registry(tracking)
+    fitted = made.predictor(CONVERSION, n_estimators=1, learning_rate=0.0001).fit(events, NIGHTS[1])
+    assert fitted.evaluation_.grade == "C"
+    store.promote(CONVERSION.name, store.register(fitted, name=CONVERSION.name, fingerprint="the same").version)
+    predictors = [poor(), made.predictor(CONVERSION, n_estimators=1, learning_rate=0.0001)]
+    result = made.job(tmp_path, of=events, predictors=predictors, tracking=tracking, min_grade="B").run(NIGHTS[1])
+    assert [(outcome.state, outcome.code) for outcome in result.outcomes] == [("skipped", "grade_too_low"), ("published", "")]
+    assert result.exit_code == 4
+    assert made.tables(tmp_path)["runs"].set_index("target").loc[CHURN.name, "code"] == "grade_too_low"
+
+
+def test_the_champion_goes_on_where_the_challenger_s_grade_is_too_low(events, tmp_path):
+    made.job(tmp_path, of=events, predictors=[poor()]).run(NIGHTS[1])
+    result = made.job(tmp_path, of=events, predictors=[poor()], min_grade="B").run(NIGHTS[2])
+    outcome = result.outcomes[0]
+    assert (result.exit_code, outcome.model_version, outcome.grade) == (0, "1", "C")
+    assert outcome.notes[-1].startswith("version 2 stays challenger: grade C, and B is the least that may serve. Not better than")
+
+
+def test_a_model_that_waited_for_its_grade_alone_serves_where_the_configuration_says_so(events, tmp_path):
+    assert made.job(tmp_path, of=events, predictors=[poor()], min_grade="B").run(NIGHTS[1]).exit_code == 3
+    result = made.job(tmp_path, of=events, predictors=[poor()], min_grade="C").run(NIGHTS[1])
+    assert (result.exit_code, result.outcomes[0].grade, result.outcomes[0].model_version) == (0, "C", "2")
+
+
+def test_a_grade_that_there_is_not_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(SpecificationError, match=r"min_grade: there is no grade 'D'. Remedy: there are: 'A', 'B', 'C'"):
+        made.job(tmp_path, min_grade="D")
 
 
 # Champion and challenger --------------------------------------------------------------------------------------------
@@ -360,7 +531,7 @@ def test_the_result_shows_each_model_beside_its_baselines(dirty):
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{name} "))
         assert line.split()[1:] == [
             f"{metrics.auc:.3f}", f"{metrics.average_precision:.3f}", f"{metrics.log_loss:.4f}", f"{metrics.brier:.4f}",
-            f"{metrics.ece:.3f}", f"{metrics.lift_top_decile:.2f}",
+            f"{metrics.ece:.4f}", "<", f"{metrics.ece_chance_p95:.4f}", f"{metrics.lift_top_decile:.2f}",
         ]  # fmt: skip
     assert f"published, grade {result.outcomes[0].grade}" in text
 
@@ -472,6 +643,8 @@ customer_id = "client"
 event_at = "at"
 event = "what"
 value = "amount"
+[job]
+min_grade = "C"
 [warehouse]
 url = "warehouse.duckdb"
 [targets.churn_purchase_28d]

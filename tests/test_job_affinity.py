@@ -170,6 +170,32 @@ def test_a_worse_recipe_of_an_affinity_stays_challenger(nights, events, tmp_path
     assert "version 2 stays challenger: new recipe, missed NDCG@10 higher by" in outcome.notes[-1]
 
 
+# Expected against actual, and grades ---------------------------------------------------------------------------------
+
+
+def test_what_came_of_published_pairs_is_compared_with_what_was_expected(nights):
+    folder, results, seen, _ = nights
+    outcomes = seen[-1]["outcomes"].query("target == @TASTE.name")
+    assert outcomes["as_of"].tolist() == [pd.Timestamp(night) for night in TASTE_NIGHTS[:2]]
+    events = pl.DataFrame(made.tastes().events).filter(pl.col("event") == "purchase")
+    for line in outcomes.to_dict("records"):
+        came = events.filter(pl.col("event_at").is_between(line["as_of"], line["ended_at"], closed="left"))
+        taken = set(came.select("customer_id", "family").iter_rows())
+        published = Warehouse(folder / "warehouse.duckdb").attributes(TASTE.name, line["as_of"]).dropna(subset="category")
+        pairs = list(zip(published["customer_id"], published["category"], strict=True))
+        assert (line["customers"], line["rows"]) == (published["customer_id"].nunique(), len(pairs))
+        assert line["actual"] == sum(pair in taken for pair in pairs) > 0
+        assert line["expected"] == pytest.approx(published["probability"].sum())
+    assert [len(taste_of(result).trend) for result in results] == [0, 1, 2, 2]
+
+
+def test_an_affinity_whose_lists_are_not_better_does_not_serve_unless_its_grade_is_let(nights, events, tmp_path):
+    assert registry(nights[0]).champion(TASTE.name).tags["grade"] == "C"
+    refused = taste_of(made.taste_job(tmp_path, of=events, predictors=[made.taste_predictor()], min_grade="B").run(END))
+    assert (refused.state, refused.code) == ("skipped", "grade_too_low")
+    assert "has grade C, and B is the least that may serve. Not better than the baseline: NDCG@10" in refused.reason
+
+
 # What readers see ---------------------------------------------------------------------------------------------------
 
 

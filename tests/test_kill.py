@@ -30,6 +30,7 @@ MOMENTS = {
     "between the first target and the second": ("after", "persopredict.registry.Registry.promote", 1),
     "scoring": ("before", "persopredict.predictor.Predictor.attributes", 2),
     "publishing, some rows written": ("after", "persopredict.warehouse.insert", 2),
+    "publishing, what came of the first night written": ("after", "persopredict.warehouse.settle", 1),
     "publishing, all rows written and not committed": ("after", "persopredict.warehouse.rebuild_wide", 1),
     "committed, the copy not begun": ("before", "persopredict.warehouse.Warehouse._write_copy", 1),
     "committed, the copy written and not in place": ("after", "persopredict.warehouse._sync", 1),

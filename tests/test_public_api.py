@@ -118,7 +118,7 @@ def test_the_contract_s_example_runs_as_it_is_written(sales, clients, tmp_path):
     splits = list(pp.ForwardSplit(3, embargo="28d").split(snap, groups=snap["cutoff"]))
     assert [len(set(snap["cutoff"].iloc[test])) for _, test in splits] == [1, 1, 1]
 
-    job = pp.Job(events, [churn, mine], warehouse=tmp_path / "warehouse.duckdb", max_staleness="14d")
+    job = pp.Job(events, [churn, mine], warehouse=tmp_path / "warehouse.duckdb", max_staleness="14d", min_grade="C")
     result = job.run(as_of="2017-12-03")
     assert result.exit_code == 0
     published = job.warehouse.attributes("churn", "2017-12-03")

@@ -11,15 +11,16 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persopredict.attributes import attributes
+from persopredict.attributes import attributes, run_id
 from persopredict.errors import DataError, EngineError, SpecificationError, WarehouseBusyError
-from persopredict.warehouse import Run, Warehouse
+from persopredict.warehouse import Run, Settled, Warehouse
 from persopredict.warehouse_tables import TABLES
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
@@ -52,7 +53,8 @@ def everything(warehouse):
         names = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
         tables = {name: connection.table(name).to_arrow_table() for name in names}
     assert set(tables) == {*TABLES, "customer_attributes"}
-    rest = {name: table.select([column for column in table.column_names if column != "scored_at"]) for name, table in tables.items()}
+    clocks = ("scored_at", "measured_at")
+    rest = {name: table.select([column for column in table.column_names if column not in clocks]) for name, table in tables.items()}
     return rest, warehouse.copy_path.read_bytes()
 
 
@@ -341,7 +343,143 @@ def test_quarantined_rows_need_their_other_columns_and_one_night(warehouse):
     assert not warehouse.path.exists()
 
 
+# --- what came of it ---
+
+
+def came(as_of=FIRST, target="churn", version="1", **values):
+    """What came of a run that `scored` made."""
+    given = {"customers": 100, "rows": 100, "expected": 10.5, "lower": 5, "upper": 17, "actual": 12, "auc": 0.8, "log_loss": 0.25}
+    given |= {"base_rate_log_loss": 0.375, "ece": 0.02, "ece_chance_p95": 0.03, "settled_at": night(28), "measured_at": night(29)}
+    key = {"target": target, "as_of": as_of, "run_id": run_id(target, as_of, version), "model_version": version}
+    return Settled(**key, ended_at=as_of + timedelta(days=28), **given | values)
+
+
+def test_what_came_of_runs_is_read_back_as_it_was_published(warehouse):
+    runs = [came(night(1)), came(night(0)), came(night(0), "other", auc=float("nan"))]
+    warehouse.publish([scored(night(0), a=0.1), scored(night(1), a=0.1), scored(night(0), "other", a=0.3)], outcomes=runs)
+    found = warehouse.outcomes()
+    assert list(found) == list(TABLES["outcomes"])
+    assert [Settled.of(values) for values in found.iloc[:2].to_dict("records")] == [runs[1], runs[0]]
+    assert np.isnan(found["auc"].iloc[2])
+    assert warehouse.sql("SELECT count(*) AS n FROM outcomes WHERE auc IS NULL")["n"].to_list() == [1]
+    assert warehouse.outcomes("other")["target"].to_list() == ["other"]
+
+
+def test_the_outcomes_of_a_target_that_is_not_there_are_refused_by_name(warehouse):
+    warehouse.publish(scored(a=0.1))
+    assert warehouse.outcomes("churn").empty
+    with pytest.raises(SpecificationError, match=r"no target 'chrun' in .*; did you mean 'churn'"):
+        warehouse.outcomes("chrun")
+
+
+def test_what_came_of_a_run_replaces_what_was_thought_to_have_come_of_it(warehouse):
+    warehouse.publish(scored(a=0.1), outcomes=[came()])
+    warehouse.publish([], outcomes=[came(actual=13)])
+    assert warehouse.outcomes()["actual"].to_list() == [13]
+
+
+@pytest.mark.parametrize(
+    ("again", "kept"),
+    [
+        (scored(a=0.2), 1),
+        (scored(version="2", a=0.2), 0),
+        (Run("churn", FIRST, "failed", model_version="1", code="worse_than_baseline"), 0),
+    ],
+    ids=["the same version", "another version", "not published any more"],
+)
+def test_a_run_published_again_keeps_what_came_of_it_as_long_as_it_is_the_same_run(warehouse, again, kept):
+    warehouse.publish([scored(a=0.1), scored(target="other", a=0.1)], outcomes=[came(), came(target="other")])
+    warehouse.publish(again)
+    assert len(warehouse.outcomes("churn")) == kept
+    assert len(warehouse.outcomes("other")) == 1
+
+
+def test_outcomes_of_a_run_that_is_not_published_are_refused_and_nothing_is_written(warehouse):
+    warehouse.publish(scored(a=0.1))
+    before = everything(warehouse)
+    for strange in (came(night(3)), came(version="2"), came(target="other")):
+        with pytest.raises(SpecificationError, match=rf"not published: {strange.target} at {strange.as_of.isoformat()[:10]}"):
+            warehouse.publish(scored(night(1), a=0.5), outcomes=[came(), strange])
+    assert everything(warehouse) == before
+
+
+def test_keep_bounds_what_came_of_runs_with_the_runs(warehouse):
+    warehouse.publish([scored(night(number), a=0.1) for number in range(4)], outcomes=[came(night(number)) for number in range(4)])
+    warehouse.publish(scored(night(4), a=0.3), keep="2d")
+    assert warehouse.outcomes()["as_of"].to_list() == [night(2), night(3)]
+
+
+# --- files of before ---
+
+#: What the first schema created, as it was written then.
+FIRST_SCHEMA = """
+CREATE TABLE predictive_attributes (customer_id TEXT, target TEXT, category TEXT, probability DOUBLE, expected_value DOUBLE, currency TEXT,
+    "lower" DOUBLE, "upper" DOUBLE, factors TEXT, affinity_index DOUBLE, rank INTEGER, is_new BOOLEAN, percentile INTEGER, band TEXT,
+    reasons STRUCT(feature TEXT, "label" TEXT, "value" DOUBLE, value_text TEXT, direction TEXT, contribution DOUBLE)[], model_kind TEXT,
+    status TEXT, not_scored_reason TEXT, as_of TIMESTAMPTZ, valid_until TIMESTAMPTZ, scored_at TIMESTAMPTZ, model_version TEXT,
+    run_id TEXT);
+CREATE TABLE runs (target TEXT, as_of TIMESTAMPTZ, run_id TEXT, state TEXT, code TEXT, reason TEXT, customers BIGINT, scored BIGINT,
+    counts_by_reason TEXT, grade TEXT, model_version TEXT, trained_until TIMESTAMPTZ, valid_until TIMESTAMPTZ, metrics TEXT,
+    scored_at TIMESTAMPTZ);
+CREATE TABLE quarantine (as_of TIMESTAMPTZ, source TEXT, row_number BIGINT, code TEXT, reason TEXT, "row" TEXT);
+CREATE TABLE persopredict_metadata ("name" TEXT, "value" TEXT);
+CREATE TABLE customer_attributes AS SELECT 'a' AS customer_id, 0.25 AS churn_probability;
+INSERT INTO persopredict_metadata VALUES ('schema_version', '1'), ('timezone', 'UTC');
+INSERT INTO predictive_attributes (customer_id, target, probability, percentile, band, status, as_of, valid_until, scored_at, model_version,
+    run_id) VALUES ('a', 'churn', 0.25, 100, 'high', 'scored', '2024-01-01 00:00:00Z', '2024-01-29 00:00:00Z', '2024-01-01 06:00:00Z', '1',
+    '{run}');
+INSERT INTO runs VALUES ('churn', '2024-01-01 00:00:00Z', '{run}', 'published', NULL, NULL, 1, 1, '{{}}', 'B', '1', NULL,
+    '2024-01-29 00:00:00Z', '{{}}', '2024-01-01 06:00:00Z');
+"""
+
+
+@pytest.fixture
+def of_before(warehouse):
+    """A warehouse of the first schema with one published run."""
+    with duckdb.connect(str(warehouse.path)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(FIRST_SCHEMA.format(run=run_id("churn", FIRST, "1")))
+    return warehouse
+
+
+def test_a_file_of_before_the_outcomes_can_be_read_as_it_is(of_before):
+    written = of_before.path.read_bytes()
+    assert of_before.attributes("churn")["probability"].to_list() == [0.25]
+    assert of_before.runs()["grade"].to_list() == ["B"]
+    assert list(of_before.outcomes()) == list(TABLES["outcomes"])
+    assert of_before.outcomes("churn").empty
+    of_before.check()
+    assert of_before.path.read_bytes() == written
+
+
+def test_a_file_of_before_the_outcomes_gets_them_with_the_next_publish_and_keeps_its_rows(of_before):
+    of_before.publish(scored(night(1), a=0.75), outcomes=[came()])
+    assert of_before.outcomes()["actual"].to_list() == [12]
+    assert of_before.runs()["as_of"].to_list() == [night(0), night(1)]
+    assert of_before.attributes("churn", night(0))["probability"].to_list() == [0.25]
+    assert wide(of_before).loc["a", ["churn_probability", "churn_previous_band"]].to_list() == [0.75, "high"]
+    known = of_before.sql("SELECT name, value FROM persopredict_metadata ORDER BY name").to_numpy().tolist()
+    assert known == [["schema_version", "2"], ["timezone", "UTC"]]
+
+
+def test_a_table_of_somebody_else_s_in_the_place_of_the_outcomes_is_not_touched(of_before):
+    with duckdb.connect(str(of_before.path)) as connection:
+        connection.execute("CREATE TABLE outcomes AS SELECT 'mine' AS a")
+    with pytest.raises(DataError, match="holds 'outcomes', not made by persopredict"):
+        of_before.publish(scored(night(1), a=0.75))
+    assert of_before.sql("SELECT a FROM outcomes")["a"].to_list() == ["mine"]
+
+
 # --- reading ---
+
+
+def test_some_columns_of_a_run_are_read_without_the_others(warehouse):
+    warehouse.publish([scored(b=0.2, a=0.9, c=None), tastes(a={"x": (0.5, True), "y": (0.6, False)})])
+    found = warehouse.attributes("churn", columns=["probability", "customer_id"])
+    pd.testing.assert_frame_equal(found, warehouse.attributes("churn")[["probability", "customer_id"]])
+    assert warehouse.attributes("taste", columns=["category"])["category"].to_list() == ["y", "x"]
+    with pytest.raises(SpecificationError, match="no column 'probabilty'; did you mean 'probability'"):
+        warehouse.attributes("churn", columns=["probabilty"])
 
 
 def test_compare_shows_how_customers_moved(warehouse):
@@ -468,10 +606,10 @@ def test_a_table_that_was_altered_is_refused(warehouse):
 def test_a_newer_version_s_warehouse_is_refused(warehouse):
     warehouse.publish(scored(a=0.1))
     with duckdb.connect(str(warehouse.path)) as connection:
-        connection.execute("UPDATE persopredict_metadata SET value = '2'")
+        connection.execute("UPDATE persopredict_metadata SET value = '3'")
         connection.execute("ALTER TABLE runs ADD COLUMN invented_later INT")
     for call in (lambda: warehouse.publish(scored(a=0.2)), warehouse.runs):
-        with pytest.raises(DataError, match=r"newer persopredict \(schema 2, this one knows 1\); upgrade"):
+        with pytest.raises(DataError, match=r"newer persopredict \(schema 3, this one knows 2\); upgrade"):
             call()
 
 

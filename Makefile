@@ -44,8 +44,8 @@ check: $(VENV)/.dev ## style, types, the direction of imports
 quick: $(VENV)/.dev ## the tests without notebooks and real data
 	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not journey and not notebook"
 
-quality: $(VENV)/.dev ## how good the predictions are, from honest folds on real data
-	@$(BIN)/python benchmarks/quality.py
+quality: $(VENV)/.dev ## how good the predictions are, on real and made logs; DATA=folder of the news clicks
+	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')
 
 bench: $(VENV)/.dev ## features against the floor, hand-written rivals and featuretools; 50 million events; the nightly job's time
 	@$(BIN)/python benchmarks/features.py

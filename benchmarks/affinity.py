@@ -217,13 +217,13 @@ class Run:
 
     def measure(self, parts: Sequence[str], folder: Path) -> None:
         """First what runs apart: its peak memory counts what this process holds. Then what was answered is judged."""
-        answers = {(by, cutoff): folder / f"{by}_{cutoff}.parquet" for by in LEVELS for cutoff in CUTOFFS if "pairs" in parts}
-        for (by, cutoff), file in answers.items():
-            self._told(f"{by} {cutoff}, every pair", apart(journey_answer, file, by, cutoff, True))
         if "speed" in parts:
             # What is timed publishes what it does by default.
             self._told("fit and score", apart(journey_answer, folder / "timed.parquet", FINEST, LAST, False))
             self._told("many", self._many(folder))
+        answers = {(by, cutoff): folder / f"{by}_{cutoff}.parquet" for by in LEVELS for cutoff in CUTOFFS if "pairs" in parts}
+        for (by, cutoff), file in answers.items():
+            self._told(f"{by} {cutoff}, every pair", apart(journey_answer, file, by, cutoff, True))
         if "planted" in parts:
             self.planted = self._planted(folder)
         if "basket" in parts:

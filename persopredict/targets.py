@@ -149,9 +149,9 @@ class Churn(Target):
 class Cancellation(Target):
     """Will a running contract end by `event` within the horizon?
 
-    Eligible: started by `start` and no end later than the last start (an end and a start at the same instant are a renewal, unless it is the
-    first start, which has nothing to renew: that contract has ended); without `start`, any event starts and any end is final. A `competing` end that comes before `event` counts as no; any end within the gap
-    excludes the customer at that cutoff.
+    Eligible: started by `start` and no end later than the last start (an end and a start at the same instant are a renewal, unless it is
+    the first start, which has nothing to renew: that contract has ended); without `start`, any event starts and any end is final. A
+    `competing` end that comes before `event` counts as no; any end within the gap excludes the customer at that cutoff.
 
     >>> Cancellation("cancel", "30d", start="subscribe", competing=("expire",)).name
     'cancellation_cancel_30d'

@@ -232,3 +232,8 @@ def test_a_duckdb_file_that_another_process_holds_is_said(folder):
 def test_a_duckdb_file_that_this_process_writes_is_said(folder):
     with duckdb.connect("shop.duckdb"):
         assert problem_of("sales", engine="shop.duckdb").code == "database_busy"
+
+
+def test_a_query_may_be_longer_than_any_name_of_a_file(folder):
+    parquet("sales.parquet", customer_id=["a"], event_at=["2024-01-01"], value=[1.5])
+    assert values(f"SELECT * FROM 'sales.parquet' WHERE value IN ({', '.join(map(str, range(100)))}, 1.5)") == READ[:1]

@@ -171,7 +171,12 @@ def _is_name(text: str) -> bool:
 
 def _is_path(text: str) -> bool:
     """Whether a text without an engine can't be meant as a query: a single word, or a folder."""
-    return len(text.split()) < 2 or ("\n" not in text and Path(text).is_dir())
+    if len(text.split()) < 2:
+        return True
+    try:
+        return "\n" not in text and Path(text).is_dir()
+    except OSError:  # Longer than any name of a file.
+        return False
 
 
 def _selected(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyRelation:

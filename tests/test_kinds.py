@@ -5,18 +5,25 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from persopredict import kinds, scorecard
 from persopredict.baselines import BestRule
 from persopredict.calibration import sigmoid
+from persopredict.datasets import made_log
+from persopredict.engines.expressions import microseconds
 from persopredict.errors import SpecificationError
+from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.kinds import Rhythm, Rivals, Taught
 from persopredict.metrics import auc, brier_skill
+from persopredict.predictor import Predictor
 from persopredict.scorecard import Scorecard, Term, fit_logistic
 from persopredict.scoring_model import Scorer
 from persopredict.targets import Cancellation, Churn, Conversion
+from persopredict.training import Labelled, OutOfTime, Training
+from tests import made
 
 TARGET = Churn("purchase", "28d")
 FEATURES = (Feature("count", window="28d", fallback=0), Feature("count", window="91d", fallback=0), Feature("recency", fallback=None))
@@ -233,3 +240,78 @@ def test_more_rows_than_are_read_are_drawn_alike_each_time(monkeypatch):
     first, again = fit_logistic(X, y, NAMES, seed=1), fit_logistic(X, y, NAMES, seed=1)
     assert first == again
     assert first != fit_logistic(X, y, NAMES, seed=2)
+
+
+# Which kind serves --------------------------------------------------------------------------------------------------------------------
+
+
+CUTOFFS = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=28 * month) for month in range(6)]
+KINDS = ("base_rate", "rule", "btyd", "logistic", "lightgbm")
+
+
+def out_of_time(best: list[str], seed=0) -> list[OutOfTime]:
+    """Tests at `CUTOFFS`, at each of which one kind knows the truth and the others know less of it."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for cutoff, winner in zip(CUTOFFS, best, strict=True):
+        truth = rng.normal(-1, 1.5, 400)
+        y = (rng.random(400) < sigmoid(truth)).astype(np.int8)
+        logits = {kind: truth if kind == winner else np.full(400, -1.0) + 0.1 * place for place, kind in enumerate(KINDS)}
+        us = np.full(400, microseconds(cutoff))
+        rows = Labelled(np.arange(400).astype(str), us, np.empty((400, 0)), y)
+        found.append(OutOfTime(cutoff, rows, logits, {"base_rate": np.full(400, 0.3)}, 100, 30))
+    return found
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
+    return Training(made.events(), TARGET, made.FEATURES, None, "none", 0)
+
+
+def test_each_test_hears_the_kind_that_the_tests_before_it_favour(training):
+    tested = training.tested(out_of_time(["rule", "rule", "rule", "lightgbm", "lightgbm", "lightgbm"]))
+    # The first of six tests is a rehearsal: it is not judged. By the last, two of five tests had favoured trees.
+    assert [fold.cutoff for fold in tested.folds] == CUTOFFS[1:]
+    said = out_of_time(["rule", "rule", "rule", "lightgbm", "lightgbm", "lightgbm"])
+    for fold, test in zip(tested.folds, said[1:], strict=True):
+        np.testing.assert_array_equal(fold.logit, test.logits["rule"])
+    assert tested.kind == min(tested.losses, key=tested.losses.__getitem__)
+
+
+def test_what_comes_later_changes_neither_kind_nor_probability_of_a_test(training):
+    early = out_of_time(["logistic", "logistic", "btyd", "btyd", "btyd", "btyd"])
+    late = [*early[:4], *out_of_time(["rule"] * 6, seed=9)[4:]]
+    for fold, other in zip(training.tested(early).folds[:3], training.tested(late).folds[:3], strict=True):
+        np.testing.assert_array_equal(fold.probability, other.probability)
+
+
+def test_with_nothing_tested_before_the_regression_speaks(training):
+    (only,) = out_of_time(["lightgbm"] * 6)[:1]
+    tested = training.tested([only])
+    np.testing.assert_array_equal(tested.folds[0].logit, only.logits["logistic"])
+    assert tested.kind == "lightgbm"
+
+
+def test_an_estimator_of_ones_own_does_not_compete():
+    log = made.events()
+    fitted = Predictor(made.CHURN, features=made.FEATURES, estimator=made.learner()).fit(log, "2024-09-29")
+    assert fitted.evaluation_.kinds == {}
+    assert fitted.scorer_.kind == "lightgbm"
+
+
+def test_a_small_log_is_answered_kept_and_explained_by_whatever_says_most(tmp_path):
+    log = made_log(70, days=260, seed=5)
+    events = EventLog(log.events.to_pandas(), observed=(log.start, log.end))
+    fitted = Predictor(Conversion("conversion", "28d", active_within="91d")).fit(events)
+    assert set(fitted.evaluation_.kinds) == set(KINDS)
+    assert fitted.evaluation_.kind == fitted.scorer_.kind == min(fitted.evaluation_.kinds, key=fitted.evaluation_.kinds.__getitem__)
+    scores = fitted.predict(events)
+    assert set(scores["model_kind"]) == {fitted.scorer_.kind}
+    asked = scores[scores["status"] == "scored"]
+    assert asked["probability"].between(0, 1, inclusive="neither").all()
+    again = Predictor.load(fitted.save(tmp_path))
+    pd.testing.assert_series_equal(again.predict(events)["probability"], scores["probability"])
+    if fitted.scorer_.kind != "base_rate":
+        story = fitted.explain(events, asked["customer_id"].iloc[0])
+        logit = fitted.scorer_.logits(story.set_index("feature").loc[list(fitted.model_.inputs), "value"].to_numpy()[None])
+        assert story["contribution"].sum() + story.attrs["base"] == pytest.approx(logit[0])

@@ -70,7 +70,7 @@ class CustomerTask:
             suspected=suspected,
         )
         positives = int(np.count_nonzero(taught.y))
-        model = Model(features, dropped, scorer.names, scorer, tested.choice.calibrator, taught.rivals(), len(taught.y), positives)
+        model = Model(features, dropped, scorer.names, scorer, tested.choice.calibrator, taught.rivals, len(taught.y), positives)
         return Fitted(model, tuple(cutoffs), tuple(tested.folds), evaluation)
 
     def _suspected(self, events: EventLog, training: Training, rows: Labelled, until: datetime) -> list[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -152,14 +153,14 @@ class Taught:
         """A model of this kind; "btyd" for a target whose event repeats."""
         return _FITS[kind](self, estimator, random_state)
 
+    @cached_property
     def rivals(self) -> Rivals:
-        """The baselines."""
+        """The baselines, fitted once: two of them are kinds of models as well."""
         names = tuple(feature.name for feature in self.features if feature.aggregate in ("recency", "count"))
         rule = BestRule.fit(self.X[:, self.columns(names)], names, self.y)
-        return Rivals(BaseRate.fit(self.y), rule, self.rhythm() if repeats(self.target) else None, rhythm_columns(self.target))
+        return Rivals(BaseRate.fit(self.y), rule, self._rhythm() if repeats(self.target) else None, rhythm_columns(self.target))
 
-    def rhythm(self) -> ActiveRule:
-        """BG/NBD of the target's event, fitted."""
+    def _rhythm(self) -> ActiveRule:
         days = [duration.approximate.total_seconds() / 86_400 for duration in (self.target.horizon, self.target.gap)]
         active, recency, tenure = self.X[:, self.columns(rhythm_columns(self.target))].T
         churn = isinstance(self.target, Churn)
@@ -228,7 +229,7 @@ def _base_rate(taught: Taught, estimator: Any, random_state: int) -> Scorer:
 
 
 def _rule(taught: Taught, estimator: Any, random_state: int) -> Scorer:
-    found = taught.rivals().rule
+    found = taught.rivals.rule
     names = () if found.column is None else (found.column,)
     return scorecard.rule(found, taught.X[:, taught.columns(names)], names)
 
@@ -238,7 +239,8 @@ def _btyd(taught: Taught, estimator: Any, random_state: int) -> Scorer:
     X = taught.X[:, taught.columns(names)]
     known = X[~np.isnan(X).any(axis=1)]
     usual = np.median(known, axis=0) if len(known) * 2 >= len(X) else np.array([0.0, np.nan, np.nan])
-    return Rhythm(names, taught.rhythm(), tuple(usual.tolist()))
+    assert taught.rivals.active is not None
+    return Rhythm(names, taught.rivals.active, tuple(usual.tolist()))
 
 
 def _logistic(taught: Taught, estimator: Any, random_state: int) -> Scorer:

@@ -229,7 +229,7 @@ class Training:
         scorers = {kind: self.fit(lesson, kind) for kind in self.competing}
         logits = {kind: scorer.logits(asked.X[:, lesson.columns(scorer.names)]) for kind, scorer in scorers.items()}
         without = Labelled(asked.customer_id, asked.cutoff, asked.X[:, :0], asked.y)
-        baselines = lesson.rivals().predict(asked.X, lesson.names)
+        baselines = lesson.rivals.predict(asked.X, lesson.names)
         return OutOfTime(cutoff, without, logits, baselines, len(taught.y), taught.positives, known)
 
     def tested(self, tests: Sequence[OutOfTime]) -> Tested:

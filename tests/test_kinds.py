@@ -128,7 +128,7 @@ def test_the_parts_of_bg_nbd_are_shapley_values():
 
 def test_a_rule_as_a_card_says_what_the_baseline_says():
     taught = lesson()
-    rule = taught.rivals().rule
+    rule = taught.rivals.rule
     card = taught.scorer("rule", None, 0)
     np.testing.assert_allclose(sigmoid(card.logits(taught.X[:, taught.columns(card.names)])), rule.predict(columns_of(rule, taught)))
 
@@ -139,13 +139,13 @@ def columns_of(rule: BestRule, taught: Taught) -> np.ndarray:
 
 def test_the_baselines_survive_json():
     taught = lesson()
-    rivals = taught.rivals()
+    rivals = taught.rivals
     again = Rivals.from_dict(json.loads(json.dumps(rivals.to_dict())))
     for name, values in rivals.predict(taught.X, taught.names).items():
         np.testing.assert_array_equal(again.predict(taught.X, taught.names)[name], values)
     assert set(rivals.predict(taught.X, taught.names)) == {"base_rate", "best_rule", "bg_nbd"}
     once = lesson(target=Conversion("purchase", "28d", once=True))
-    assert set(once.rivals().predict(once.X, once.names)) == {"base_rate", "best_rule"}
+    assert set(once.rivals.predict(once.X, once.names)) == {"base_rate", "best_rule"}
 
 
 def test_an_unknown_kind_is_refused():

@@ -180,7 +180,8 @@ def next_steps(folder: Path) -> str:
     return "\n".join(
         [
             f"In {folder}/ are now: persopredict.toml (what was run); warehouse.duckdb with the tables predictive_attributes,",
-            "customer_attributes, runs, outcomes, quarantine; customer_attributes.parquet (a copy that is never locked); mlflow.db and mlartifacts/.",
+            "customer_attributes, runs, outcomes, quarantine; customer_attributes.parquet (a copy that is never locked); mlflow.db and",
+            "mlartifacts/.",
             "What to try next:",
             *lines,
         ]

@@ -42,6 +42,8 @@ CLIP = 1e-6
 LOGIT_CLIP = 30.0
 #: Fewer out-of-time rows don't show the shape of a curve: from how many on a spline is fitted and judged.
 SPLINE_ROWS = 10_000
+#: With fewer out-of-time rows of either label what looks like a better curve is too often chance.
+LEAST_LABELS = 50
 # Of the logits, both labels weighing the same: where the spline may bend.
 _BENDS = np.arange(1, 8) / 8
 _OWN: Mapping[Kind, tuple[str, ...]] = {
@@ -327,8 +329,13 @@ def _fit(kind: Kind, folds: Sequence[Fold], indices: Sequence[int]) -> Calibrato
 
 
 def _supported(kinds: Sequence[Kind], folds: Sequence[Fold], usable: Usable | None) -> list[Kind]:
-    """The candidates without a spline that some fit, or those who judge it, have too few rows for."""
+    """Of several candidates the first alone where a label is rarer than `LEAST_LABELS`; no spline that some fit, or those who judge it, have
+    too few rows for.
+    """
     sizes = [len(np.asarray(y)) for _, y in folds]
+    positives = sum(int(np.count_nonzero(y)) for _, y in folds)
+    if len(kinds) > 1 and min(positives, sum(sizes) - positives) < LEAST_LABELS:
+        return [kinds[0]]
     rows = [sum(sizes)]
     if len(kinds) > 1:
         judges = [j for j, size in enumerate(sizes) if size and _usable(usable, j)]
@@ -344,6 +351,8 @@ def _reason(best: Kind, kinds: Sequence[Kind], losses: Mapping[str, float]) -> s
         return "the only kind asked for"
     if not losses:
         return "no cutoff had earlier ones to test a calibration on"
+    if best == kinds[0] and len(losses) == 1:
+        return f"a richer kind needs {LEAST_LABELS} out-of-time rows of each label"
     if best == kinds[0]:
         return "no other kind lowers the log-loss of later cutoffs by more than its standard error"
     return f"{best} lowers the log-loss of later cutoffs, fitted on earlier ones, by more than its standard error"

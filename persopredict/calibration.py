@@ -329,8 +329,8 @@ def _fit(kind: Kind, folds: Sequence[Fold], indices: Sequence[int]) -> Calibrato
 
 
 def _supported(kinds: Sequence[Kind], folds: Sequence[Fold], usable: Usable | None) -> list[Kind]:
-    """Of several candidates the first alone where a label is rarer than `LEAST_LABELS`; no spline that some fit, or those who judge it, have
-    too few rows for.
+    """Of several candidates the first alone where a label is rarer than `LEAST_LABELS`; no spline that some fit, or those who judge it,
+    have too few rows for.
     """
     sizes = [len(np.asarray(y)) for _, y in folds]
     positives = sum(int(np.count_nonzero(y)) for _, y in folds)

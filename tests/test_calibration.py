@@ -210,3 +210,12 @@ def test_a_choice_says_why_and_shows_every_loss():
     assert text.startswith("calibration platt: platt lowers the log-loss of later cutoffs")
     assert all(f"{kind} 0." in text for kind in KINDS if kind != "spline")
     assert "spline 0." in str(choose(months([1.0, 1.0, 1.0], rows=SPLINE_ROWS)))
+
+
+def test_a_few_positives_decide_on_no_calibration():
+    rng = np.random.default_rng(3)
+    folds = [(3 * rng.normal(-3, 1, 150), (np.arange(150) < 12).astype(int)) for _ in range(4)]
+    choice = choose(folds)
+    assert (choice.kind, list(choice.losses)) == ("none", ["none"])
+    assert choice.reason == "a richer kind needs 50 out-of-time rows of each label"
+    assert choose(folds, kinds=("platt",)).kind == "platt"

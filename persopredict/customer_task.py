@@ -80,7 +80,7 @@ class CustomerTask:
         table = snapshots(events, [until], training.features, [self.target]).to_arrow()
         X = taught.X[:, : len(names)]
         return [
-            *nearly_the_label(X, taught.y, names, cutoff=taught.cutoff),
+            *nearly_the_label(X, taught.y, names, customer=taught.customer_id, cutoff=taught.cutoff),
             *constant_before(X, matrix(table, names), names, cutoff=taught.cutoff),
             *only_after(events, self.target, until),
             *filled_afterwards(events, self.target, until),

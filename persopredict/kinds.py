@@ -127,7 +127,8 @@ def from_dict(values: Mapping[str, Any]) -> Scorecard | Rhythm:
 class Taught:
     """What a model learns from: rows of `features`, the first `asked` of which are those that trees and regressions may read.
 
-    `X`: (rows, features), nan where null. `y`: labels 0 and 1; `customer`: who; both (rows,). `overlap`: how many labels of one customer
+    `X`: (rows, features), nan where null. `y`: labels 0 and 1; `customer`, `cutoff`: who, and when in integer
+    microseconds; all (rows,). `overlap`: how many labels of one customer
     hold the same events.
     """
 
@@ -137,6 +138,7 @@ class Taught:
     X: Floats
     y: NDArray[np.int8]
     customer: NDArray[Any]
+    cutoff: NDArray[np.int64]
     overlap: float
 
     @property
@@ -249,7 +251,9 @@ def _logistic(taught: Taught, estimator: Any, random_state: int) -> Scorer:
     groups = [numbers.setdefault(concept(feature), len(numbers)) for feature in asked]
     names = [feature.name for feature in asked]
     rows = taught.X[:, : taught.asked]
-    return scorecard.fit_logistic(rows, taught.y, names, groups=groups, weight=1 / taught.overlap, seed=random_state)
+    return scorecard.fit_logistic(
+        rows, taught.y, names, groups=groups, weight=1 / taught.overlap, customer=taught.customer, cutoff=taught.cutoff
+    )
 
 
 def _estimator(taught: Taught, estimator: Any, random_state: int) -> Scorer:

@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from persopredict.baselines import BaseRate, BestRule
 from persopredict.calibration import logit, sigmoid
+from persopredict.draws import lowest, snapshot_hashes
 from persopredict.errors import SpecificationError
 
 Floats = NDArray[np.float64]
 
 #: Rows that a logistic scorecard learns from at most: its few numbers are settled long before.
 MOST_ROWS = 20_000
+_SALT = "logistic"
 #: Coarse: a feature is known by the tenth of the customers that it puts somebody into. The outermost half per cent is no knot: one value
 #: that is out of all proportion moves nobody else.
 SHARES = np.array([0.005, *np.linspace(0.1, 0.9, 9), 0.995])
@@ -146,7 +148,8 @@ def fit_logistic(
     *,
     groups: Sequence[int] | None = None,
     weight: float = 1.0,
-    seed: int = 0,
+    customer: ArrayLike | None = None,
+    cutoff: ArrayLike | None = None,
 ) -> Scorecard:
     """A ridge regression on coarse features.
 
@@ -158,7 +161,8 @@ def fit_logistic(
     groups : a number for each feature, equal for those that say nearly the same (one count over neighbouring windows): together they get
         the freedom of one. Default: each its own.
     weight : how much evidence a row is; below one where labels of neighbouring cutoffs overlap.
-    seed : of the rows drawn, above 20,000.
+    customer, cutoff : whose each row is, and of when in integer microseconds, shape (rows,): they decide which rows are read of more than
+        20,000. Default: the rows' numbers.
 
     A feature is coded by the tenth of the rows it falls into, so that a heavy tail counts as no more than that; whether it is missing is
     coded beside it. The prior's weight is the one under which the labels are likeliest (the evidence of MacKay 1992, by Laplace's
@@ -171,7 +175,9 @@ def fit_logistic(
     >>> card.importance.argmax(), card.terms[0].points[0] < 0 < card.terms[0].points[-1]
     (np.int64(0), True)
     """
-    rows = _drawn(len(y), seed)
+    rows = np.arange(len(y))
+    if len(y) > MOST_ROWS:
+        rows = lowest(snapshot_hashes(rows if customer is None else customer, 0 * rows if cutoff is None else cutoff, _SALT), MOST_ROWS)
     values: Floats = np.asarray(X[rows], dtype=np.float64)
     labels: Floats = np.asarray(y[rows], dtype=np.float64)
     base = float(logit(BaseRate.fit(labels).rate))
@@ -277,10 +283,3 @@ def _centred(kind: str, names: Sequence[str], intercept: float, terms: Sequence[
         centred.append(Term(term.name, term.knots, moved, term.missing - mean, term.steps))
         intercept += mean
     return Scorecard(kind, tuple(names), intercept, tuple(centred))
-
-
-def _drawn(rows: int, seed: int) -> NDArray[np.intp]:
-    """All rows, or so many of them at random."""
-    if rows <= MOST_ROWS:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, MOST_ROWS, replace=False))

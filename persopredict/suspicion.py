@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from persopredict.draws import Hashes, lowest, snapshot_hashes
 from persopredict.errors import Problem, SpecificationError
 
 Floats = NDArray[np.float64]
@@ -25,12 +26,19 @@ _Z = 1.6449
 #: Snapshots of either label that are looked at, and at a glance: who is `WITHIN` of suspicion then is looked at closely, which is a dozen
 #: standard errors.
 _MOST_ROWS, _GLANCE = 30_000, 1_000
+_SALT = "suspicion"
 #: Of the scored, and of the training snapshots of each cutoff, how many must differ; what chance may explain; cutoffs that show a habit.
 _SHARE, _SHARE_BEFORE, _CHANCE, _LEAST_CUTOFFS = 0.01, 0.05, 1e-4, 6
 
 
 def nearly_the_label(
-    X: ArrayLike, y: ArrayLike, names: Sequence[str], *, cutoff: ArrayLike | None = None, at_least: float = NEARLY
+    X: ArrayLike,
+    y: ArrayLike,
+    names: Sequence[str],
+    *,
+    customer: ArrayLike | None = None,
+    cutoff: ArrayLike | None = None,
+    at_least: float = NEARLY,
 ) -> list[Problem]:
     """Features that tell the label alone: by high values, by low ones, or by being missing.
 
@@ -39,14 +47,15 @@ def nearly_the_label(
     X : labelled training snapshots, nan where null, shape (rows, features).
     y : labels 0 or 1, shape (rows,).
     names : of the features.
-    cutoff : of each row, anything that can be ordered, shape (rows,). With it the rows of the last cutoff are judged by themselves too: a
+    customer : of each row, shape (rows,): of many rows, ids and cutoffs decide which are looked at. Default: the rows' numbers.
+    cutoff : of each row, in integer microseconds, shape (rows,). With it the rows of the last cutoff are judged by themselves too: a
         column filled in afterwards knows the latest outcomes best.
     at_least : AUC from which on a feature is suspected; default 0.98.
 
     Returns
     -------
     list of Problem ``feature_nearly_the_label``, one for each feature, most telling first. Null counts as a value of its own. Of more than
-    30,000 rows with either label 30,000 are drawn, always the same. Where a few snapshots could have come out so by chance nothing is
+    30,000 rows with either label 30,000 are drawn, by md5. Where a few snapshots could have come out so by chance nothing is
     said: the AUC's score interval (Newcombe 2006, with the variance of Hanley and McNeil 1982) must end within 0.04
     of `at_least`, which takes 20 of each label even where all are told apart.
 
@@ -57,7 +66,7 @@ def nearly_the_label(
     [('feature_nearly_the_label', 100)]
     """
     rows, labels, named = np.asarray(X, np.float64), np.asarray(y), tuple(names)
-    times = np.zeros(len(labels)) if cutoff is None else np.asarray(cutoff)
+    times = np.zeros(len(labels), np.int64) if cutoff is None else np.asarray(cutoff)
     if rows.shape != (len(labels), len(named)) or times.shape != labels.shape:
         message = f"X has shape {rows.shape} for {len(labels)} labels, {len(times)} cutoffs and {len(named)} names"
         raise SpecificationError("features can't be suspected", [Problem("shapes_differ", message, remedy="pass X as (rows, names)")])
@@ -65,13 +74,14 @@ def nearly_the_label(
         raise SpecificationError("labels must be 0 or 1, shape (n,); leave out rows without a label")
     if not len(labels):
         return []
+    hashed = snapshot_hashes(np.arange(len(labels)) if customer is None else customer, times, _SALT)
     found: dict[str, tuple[float, Problem]] = {}
     parts = {"": np.ones(len(labels), bool), " at the last cutoff": times == times.max()}
     for when, part in parts.items():
         sides = int(np.count_nonzero(labels[part] == 1)), int(np.count_nonzero(labels[part] == 0))
         if not min(sides) or (when and part.all()):
             continue
-        glanced, looked = (_drawn(part, labels, most) for most in (_GLANCE, _MOST_ROWS))
+        glanced, looked = (_drawn(part, labels, hashed, most) for most in (_GLANCE, _MOST_ROWS))
         at_glance = np.ascontiguousarray(rows[glanced].T)
         for place, name in enumerate(named):
             if _told(labels[glanced], at_glance[place])[0] < at_least - WITHIN:
@@ -89,13 +99,10 @@ def _nearly(name: str, how: str, when: str, reached: float, sides: tuple[int, in
     return Problem("feature_nearly_the_label", text, "warning", sum(sides), remedy=remedy, source=name)
 
 
-def _drawn(part: NDArray[np.bool_], labels: NDArray[Any], most: int) -> NDArray[np.intp]:
+def _drawn(part: NDArray[np.bool_], labels: NDArray[Any], hashed: Hashes, most: int) -> NDArray[np.intp]:
     """Rows of a part, at most so many of each label, in order."""
-    drawn = []
-    for label in (0, 1):
-        places = np.flatnonzero(part & (labels == label))
-        drawn.append(places if len(places) <= most else np.sort(np.random.default_rng(0).choice(places, most, replace=False)))
-    return np.concatenate(drawn)
+    sides = (np.flatnonzero(part & (labels == label)) for label in (0, 1))
+    return np.concatenate([places[lowest(hashed[places], most)] for places in sides])
 
 
 def _told(y: NDArray[Any], values: Floats) -> tuple[float, str]:

@@ -193,7 +193,7 @@ class Training:
     def taught(self, rows: Labelled) -> Taught:
         """Labelled rows as something to learn from."""
         between = kinds.overlap(rows.cutoffs, self.target)
-        return Taught(self.target, self.computed, len(self.features), rows.X, rows.y, rows.customer_id, between)
+        return Taught(self.target, self.computed, len(self.features), rows.X, rows.y, rows.customer_id, rows.cutoff, between)
 
     def fit(self, taught: Taught, kind: str) -> Scorer:
         """A model of this kind."""

@@ -16,11 +16,12 @@ from persopredict.affinity.baselines import PairBaselines, own
 from persopredict.affinity.occasions import Occasions
 from persopredict.affinity.pairs import HALF_LIVES, OCCASIONS
 from persopredict.affinity.population import Population
-from persopredict.affinity.sampling import Held, drawn, hashes, row_hashes, uniform
+from persopredict.affinity.sampling import SALT, Held, drawn, row_hashes
 from persopredict.affinity.task import PairTask
 from persopredict.affinity.training import PairTraining, Standing
 from persopredict.calibration import choose
 from persopredict.datasets import made_tastes
+from persopredict.draws import hashes, uniform
 from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.predictor import Predictor
@@ -131,7 +132,9 @@ def test_a_model_of_drawn_rows_expects_as_many_takers_as_one_of_all(parts, fitte
 def test_equal_numbers_are_drawn_of_each_stratum_and_all_of_a_small_one():
     rng = np.random.default_rng(0)
     taken, new = rng.random(60_000) < 0.02, rng.random(60_000) < 0.9
-    values = row_hashes(*(np.arange(60_000, dtype=np.int32) % size for size in (997, 61)), hashes(range(997)), hashes(range(61)), 7)
+    values = row_hashes(
+        *(np.arange(60_000, dtype=np.int32) % size for size in (997, 61)), hashes(range(997), SALT), hashes(range(61), SALT), 7
+    )
     places, weight = drawn(values, taken, new, 8_000)
     stratum = taken * 2 + new
     sizes, found = np.bincount(stratum), np.bincount(stratum[places])
@@ -150,7 +153,7 @@ def test_whether_a_pair_is_drawn_depends_on_its_names_and_the_moment_alone():
 
     def chosen(customers, categories, moment, order):
         who, what = (codes.ravel().astype(np.int32)[order] for codes in np.indices((len(customers), len(categories))))
-        values = row_hashes(who, what, hashes(customers), hashes(categories), moment)
+        values = row_hashes(who, what, hashes(customers, SALT), hashes(categories, SALT), moment)
         kept = uniform(values) < 0.3
         return {(customers[a], categories[b]) for a, b in zip(who[kept], what[kept], strict=True)}
 

@@ -12,6 +12,7 @@ from persopredict import kinds, scorecard
 from persopredict.baselines import BestRule
 from persopredict.calibration import sigmoid
 from persopredict.datasets import made_log
+from persopredict.draws import lowest, snapshot_hashes
 from persopredict.engines.expressions import microseconds
 from persopredict.errors import SpecificationError
 from persopredict.events import EventLog
@@ -43,7 +44,7 @@ def lesson(rows=600, seed=0, *, target=TARGET) -> Taught:
     features = kinds.with_rhythm(FEATURES, target)
     X = np.stack([columns[feature.name] for feature in features], axis=1)
     y = (left | (rng.random(rows) < np.exp(-28 / gap))).astype(np.int8)
-    return Taught(target, features, len(FEATURES), X, y, np.arange(rows).astype(str), 1.0)
+    return Taught(target, features, len(FEATURES), X, y, np.arange(rows).astype(str), np.zeros(rows, np.int64), 1.0)
 
 
 def test_btyd_competes_only_where_the_event_can_come_again():
@@ -234,12 +235,21 @@ def test_beyond_the_outer_knots_a_term_is_level():
     assert line.of(np.array([-1e300, 1e300, np.nan])).tolist() == [-1.0, 1.0, 0.5]
 
 
-def test_more_rows_than_are_read_are_drawn_alike_each_time(monkeypatch):
+def test_of_more_rows_than_are_read_ids_decide_which(monkeypatch):
     monkeypatch.setattr(scorecard, "MOST_ROWS", 200)
     X, y = planted(1_000, 8)
-    first, again = fit_logistic(X, y, NAMES, seed=1), fit_logistic(X, y, NAMES, seed=1)
-    assert first == again
-    assert first != fit_logistic(X, y, NAMES, seed=2)
+    ids, when = np.array([f"c{n // 2}" for n in range(1_000)]), np.tile([0, 86_400_000_000], 500)
+    card = fit_logistic(X, y, NAMES, customer=ids, cutoff=when)
+    mixed_up = np.random.default_rng(1).permutation(1_000)
+    again = fit_logistic(X[mixed_up], y[mixed_up], NAMES, customer=ids[mixed_up], cutoff=when[mixed_up])
+    for term, same in zip(card.terms, again.terms, strict=True):
+        assert term.points == pytest.approx(same.points)
+    # A row that is not drawn may hold anything.
+    read = lowest(snapshot_hashes(ids, when, "logistic"), 200)
+    wild = np.full_like(X, 1e6)
+    wild[read] = X[read]
+    assert fit_logistic(wild, y, NAMES, customer=ids, cutoff=when) == card
+    assert fit_logistic(X, y, NAMES, customer=ids[::-1], cutoff=when) != card
 
 
 # Which kind serves --------------------------------------------------------------------------------------------------------------------

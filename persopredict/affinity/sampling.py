@@ -6,8 +6,7 @@ rows stand for all: probabilities learned from them need no further correction.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,40 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persopredict.affinity.pairs import Codes
+from persopredict.draws import Hashes, hashes, mixed, uniform
 
-Hashes = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
-_SALT = "affinity"
+SALT = "affinity"
 #: Pairs that have occurred, times moments, that a training may hold: each takes 64 bytes.
 MOST_HELD = 12_000_000
 #: Moments below which customers are left out rather than moments, and customers of which none are left out.
 _FEWEST_MOMENTS, _FEWEST_CUSTOMERS = 14, 2_000
 #: Rows that a model is trained on, and rows of one test.
 MOST_ROWS, MOST_TESTED = 600_000, 1_500_000
-
-
-def hashes(texts: Iterable[Any]) -> Hashes:
-    """The first 64 bits of md5 of each text, salted.
-
-    >>> int(hashes(["a"])[0]) == int.from_bytes(hashlib.md5(b"affinity:a").digest()[:8], "big")
-    True
-    """
-    return np.array([int.from_bytes(hashlib.md5(f"{_SALT}:{text}".encode()).digest()[:8], "big") for text in texts], np.uint64)
-
-
-def mixed(left: Hashes, right: Hashes | int) -> Hashes:
-    """One hash of two, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        value = left + np.uint64(0x9E3779B97F4A7C15) * (np.asarray(right, np.uint64) | np.uint64(1))
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(value ^ (value >> np.uint64(31)))
-
-
-def uniform(values: Hashes) -> NDArray[np.float64]:
-    """Hashes as numbers in [0, 1)."""
-    return np.asarray((values >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +49,7 @@ class Held:
         """The places of the customers to hold; None for all."""
         if self.share >= 1:
             return None
-        return np.flatnonzero(uniform(hashes(customer_id)) < self.share)
+        return np.flatnonzero(uniform(hashes(customer_id, SALT)) < self.share)
 
 
 def rates(sizes: Sequence[int], budget: int) -> list[float]:

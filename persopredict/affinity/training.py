@@ -24,9 +24,10 @@ from persopredict.affinity.features import PAIR_FEATURES, pair_matrix
 from persopredict.affinity.occasions import Occasions
 from persopredict.affinity.pairs import OCCASIONS, SPANS, Codes, Floats32, State
 from persopredict.affinity.population import Population
-from persopredict.affinity.sampling import MOST_ROWS, MOST_TESTED, Held, drawn, hashes, row_hashes, uniform
+from persopredict.affinity.sampling import MOST_ROWS, MOST_TESTED, SALT, Held, drawn, row_hashes
 from persopredict.affinity.states import Reading, Taken, spans_of
 from persopredict.calibration import Calibrator, Choice, Kind, sigmoid
+from persopredict.draws import hashes, uniform
 from persopredict.engines.base import Step
 from persopredict.engines.expressions import col, microseconds, select
 from persopredict.errors import Problem
@@ -193,7 +194,7 @@ class PairTraining:
 
     def rows(self, reading: Reading, standings: Mapping[datetime, Standing], cutoffs: Sequence[datetime]) -> PairRows:
         """Drawn candidates of the cutoffs whose labels have ended; raises `TooLittleDataError` if they can't teach anything."""
-        of_customers, of_categories = hashes(reading.customer_id), hashes(reading.categories)
+        of_customers, of_categories = hashes(reading.customer_id, SALT), hashes(reading.categories, SALT)
         budget = MOST_ROWS // max(1, len(cutoffs))
         parts: list[PairRows] = []
         for cutoff in cutoffs:
@@ -348,7 +349,7 @@ def ranked(
         return None
     most = max(1, MOST_TESTED // max(1, min(standing.state.categories, 500)))
     if len(customers) > most:
-        customers = customers[uniform(hashes(reading.customer_id[customers])) < most / len(customers)]
+        customers = customers[uniform(hashes(reading.customer_id[customers], SALT)) < most / len(customers)]
     customer, category = standing.pairs(customers)
     if not len(customer):
         return None

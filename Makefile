@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check quick quality soak bench bench-affinity clean
+.PHONY: help demo test check quick docs quality soak bench bench-affinity bench-reasons bench-night clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "installing the development tools"
-	@$(UV) --group dev --editable '.[demo]'
+	@$(UV) --group dev --group docs --editable '.[demo]'
 	@touch $@
 
 demo: $(VENV)/.demo ## the nightly job on real data, into persopredict-demo/
@@ -44,6 +44,10 @@ check: $(VENV)/.dev ## style, types, the direction of imports
 quick: $(VENV)/.dev ## the tests without notebooks and real data
 	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not journey and not notebook"
 
+docs: $(VENV)/.dev ## the documentation as a site, into site/; a warning is an error
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir $(VENV)/doctrees --conf-dir docs . site
+	@echo "open site/index.html"
+
 quality: $(VENV)/.dev ## how good the predictions are, on real and made logs; DATA=folder of the news clicks
 	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')
 
@@ -54,8 +58,14 @@ bench: $(VENV)/.dev ## features against the floor, hand-written rivals and featu
 bench-affinity: $(VENV)/.dev ## affinity against simple rules, planted tastes and the clock
 	@$(BIN)/python benchmarks/affinity.py
 
+bench-reasons: $(VENV)/.dev ## contributions of 300,000 customers against LightGBM, shap and woodelf-explainer
+	@$(BIN)/python benchmarks/reasons.py
+
+bench-night: $(VENV)/.dev ## two nights of a million customers and 50 million events, step by step
+	@$(BIN)/python benchmarks/night.py
+
 soak: $(VENV)/.dev ## kill -9 at many moments of the job
 	@$(BIN)/python benchmarks/soak.py
 
 clean: ## remove what make made
-	@rm -rf $(VENV) persopredict-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) persopredict-demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from persopredict.ranking_evaluation import RankingEvaluation
     from persopredict.snapshots import rolling_cutoffs, snapshots
     from persopredict.sources import constant as lit
+    from persopredict.story import Explanation
     from persopredict.targets import Affinity, Cancellation, Churn, Conversion
     from persopredict.validation import ForwardSplit
     from persopredict.warehouse import Warehouse
+    from persopredict.wording import Wording
 
 _HOME = {
     "Affinity": "targets",
@@ -35,6 +37,7 @@ _HOME = {
     "Conversion": "targets",
     "Evaluation": "evaluation",
     "EventLog": "events",
+    "Explanation": "story",
     "Feature": "features.spec",
     "ForwardSplit": "validation",
     "Job": "job",
@@ -44,6 +47,7 @@ _HOME = {
     "Problem": "errors",
     "RankingEvaluation": "ranking_evaluation",
     "Warehouse": "warehouse",
+    "Wording": "wording",
     "attributes": "attributes",
     "default_features": "features.builders",
     "lit": "sources:constant",
@@ -58,6 +62,7 @@ __all__ = [
     "Conversion",
     "Evaluation",
     "EventLog",
+    "Explanation",
     "Feature",
     "ForwardSplit",
     "Job",
@@ -67,6 +72,7 @@ __all__ = [
     "Problem",
     "RankingEvaluation",
     "Warehouse",
+    "Wording",
     "attributes",
     "default_features",
     "lit",

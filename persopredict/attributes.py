@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,86 +18,28 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from persopredict.attribute_columns import (
+    COLUMNS,
+    INSTANT,
+    NOT_SCORED,
+    NOT_SCORED_REASONS,
+    REASON_FIELDS,
+    SCHEMA,
+    SCORED,
+    TEXT,
+)
 from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.times import Duration, instant, zone
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
 
-SCORED, NOT_SCORED = "scored", "not_scored"
-NOT_SCORED_REASONS = (
-    "no_history",
-    "not_active",
-    "already_converted",
-    "not_in_cohort",
-    "no_consent",
-    "too_little_data",
-    "target_failed",
-)
 BANDS = ("low", "medium", "high")
 DEFAULT_HORIZON = Duration(days=28)
 # `<target>_previous_band` in `customer_attributes` must stay a legal column name in every database (63 bytes).
 MAX_TARGET_NAME = 63 - len("_previous_band")
-# One reason: a feature, its value as a number and in words, and what it does to the score.
-REASON_FIELDS = {
-    "feature": "TEXT",
-    "label": "TEXT",
-    "value": "DOUBLE",
-    "value_text": "TEXT",
-    "direction": "TEXT",
-    "contribution": "DOUBLE",
-}
-_REASONS = "STRUCT(" + ", ".join(f"{name} {kind}" for name, kind in REASON_FIELDS.items()) + ")[]"
-# The 23 columns of `predictive_attributes`, in order, with their SQL types; `SCHEMA` has the same in Arrow.
-COLUMNS: dict[str, str] = {
-    "customer_id": "TEXT",
-    "target": "TEXT",
-    "category": "TEXT",
-    "probability": "DOUBLE",
-    "expected_value": "DOUBLE",
-    "currency": "TEXT",
-    "lower": "DOUBLE",
-    "upper": "DOUBLE",
-    # JSON, not a MAP: factors differ by model kind and may nest, and text survives every sink and dataframe.
-    "factors": "TEXT",
-    "affinity_index": "DOUBLE",
-    "rank": "INTEGER",
-    "is_new": "BOOLEAN",
-    "percentile": "INTEGER",
-    "band": "TEXT",
-    "reasons": _REASONS,
-    "model_kind": "TEXT",
-    "status": "TEXT",
-    "not_scored_reason": "TEXT",
-    "as_of": "TIMESTAMPTZ",
-    "valid_until": "TIMESTAMPTZ",
-    "scored_at": "TIMESTAMPTZ",
-    "model_version": "TEXT",
-    "run_id": "TEXT",
-}
-_INSTANT, _TEXT = pa.timestamp("us", tz="UTC"), pa.string()
-_ARROW_TYPES = {
-    "TEXT": _TEXT,
-    "DOUBLE": pa.float64(),
-    "INTEGER": pa.int32(),
-    "BIGINT": pa.int64(),
-    "BOOLEAN": pa.bool_(),
-    "TIMESTAMPTZ": _INSTANT,
-}
-_ARROW_TYPES[_REASONS] = pa.list_(pa.struct([(name, _ARROW_TYPES[kind]) for name, kind in REASON_FIELDS.items()]))
-
-
-def arrow_schema(columns: Mapping[str, str]) -> pa.Schema:
-    """The Arrow schema of columns given with their SQL types.
-
-    >>> arrow_schema({"a": "TEXT", "at": "TIMESTAMPTZ"}).types
-    [DataType(string), TimestampType(timestamp[us, tz=UTC])]
-    """
-    return pa.schema([(name, _ARROW_TYPES[sql_type]) for name, sql_type in columns.items()])
-
-
-SCHEMA = arrow_schema(COLUMNS)
 _COMPUTED = (
     *("target", "band", "status"),
     *("as_of", "valid_until", "scored_at", "model_version", "run_id"),
@@ -225,16 +167,13 @@ def attributes(
     problems = [*target_name_problems(name), *_band_problems(bands), *_column_problems(table.column_names)]
     table, mistyped = _cast(table)
     _refuse(name, [*problems, *mistyped])
-    rows = to_frame(table)
+    rows = to_frame(_without_reasons_of_the_unscored(table))
     score = rows["probability"] if rows["probability"].notna().any() else rows["expected_value"]
     _refuse(name, _row_problems(rows, score))
 
     scored, has_categories = rows["not_scored_reason"].isna(), bool(rows["category"].notna().any())
     rows["target"] = name
     rows["currency"] = rows["currency"].where(rows["expected_value"].notna())
-    if (unasked := rows["reasons"].notna() & ~scored).any():
-        # Only if need be: pandas sets nested values one by one.
-        rows["reasons"] = rows["reasons"].mask(unasked)
     if has_categories and rows["rank"].isna().all():
         rows["rank"] = _ranks(rows["customer_id"], rows["category"], score)
     if rows["percentile"].isna().all():
@@ -299,7 +238,7 @@ def to_arrow(frame: IntoFrame) -> pa.Table:
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """An Arrow table as pandas: text as str, whole numbers and booleans nullable, lists and structs as Arrow types."""
     simple = {
-        _TEXT: pd.StringDtype(na_value=np.nan),
+        TEXT: pd.StringDtype(na_value=np.nan),
         pa.bool_(): pd.BooleanDtype(),
         pa.int32(): pd.Int32Dtype(),
         pa.int64(): pd.Int64Dtype(),
@@ -313,7 +252,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 def _from_pandas(column: pd.Series[Any]) -> pa.Array:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         # PyArrow 25 reads zoned pandas columns through `Series.values`, which pandas 3.1 deprecates.
-        return pa.array(column.dt.tz_convert(None).to_numpy(), from_pandas=True).cast(pa.timestamp("us")).cast(_INSTANT)
+        return pa.array(column.dt.tz_convert(None).to_numpy(), from_pandas=True).cast(pa.timestamp("us")).cast(INSTANT)
     try:
         return pa.array(column, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -371,16 +310,25 @@ def _read(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
             # pandas turns whole-number ids into floats as soon as one is missing.
             column = column.cast(pa.int64())
         if isinstance(kind, pa.BaseExtensionType):
-            column = pa.array([None if value is None else str(value) for value in column.to_pylist()], _TEXT)
+            column = pa.array([None if value is None else str(value) for value in column.to_pylist()], TEXT)
     if field.name == "factors" and pa.types.is_nested(kind):
         texts = (None if value is None else json.dumps(value, sort_keys=True) for value in column.to_pylist())
-        column = pa.array(texts, _TEXT)
+        column = pa.array(texts, TEXT)
     if field.name == "reasons" and pa.types.is_struct(inner := getattr(kind, "value_type", kind)):
         unknown = {given.name for given in inner} - set(REASON_FIELDS)
         if unknown:
             # Arrow casts structs by name, and drops silently the names it does not know.
             raise pa.ArrowInvalid(f"unknown fields {unknown}")
     return column.cast(field.type)
+
+
+def _without_reasons_of_the_unscored(table: pa.Table) -> pa.Table:
+    scored, reasons = table["not_scored_reason"].is_null(), table["reasons"]
+    # Only if need be: what is left is copied.
+    if not pc.any(pc.and_not(reasons.is_valid(), scored)).as_py():
+        return table
+    place = table.column_names.index("reasons")
+    return table.set_column(place, table.schema.field(place), pc.if_else(scored, reasons, pa.scalar(None, reasons.type)))
 
 
 def _identity(rows: pd.DataFrame) -> dict[str, tuple[pd.Series[bool], pd.Series[str]]]:

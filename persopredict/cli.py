@@ -176,6 +176,23 @@ def run(config: ConfigOption = DEFAULT_CONFIG, as_of: AsOfOption = None) -> None
 
 
 @app.command()
+def report(
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Of which run, in the project's time zone. Default: the latest.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file. Default: [report] path, or report.html.")] = None,
+    language: Annotated[str | None, typer.Option("--language", help="en or es, or with a region. Default: [report] language.")] = None,
+) -> None:
+    """Write the report of a published run as one HTML file.
+
+    It is made from the warehouse and the model store; the events are not read.
+    """
+    with _job(config, "report") as (job, settings):
+        wording = settings.wording if language is None else dataclasses.replace(settings.wording, language=language)
+        path = job.report(output, settings.instant(as_of), wording=wording)
+    _print(f"Wrote {path}", fold=False)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")] = Path("persopredict-demo"),
 ) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from persopredict.job import Job
     from persopredict.lookups import Lookup
     from persopredict.predictor import Predictor
+    from persopredict.wording import Wording
 
 _TARGETS: Mapping[str, type[sections.Target]] = {
     "conversion": sections.Conversion,
@@ -40,7 +41,7 @@ _NOT_YET = {
     "audiences": "select them from the table customer_attributes",
     "serving": "read the table customer_attributes",
 }
-_SECTIONS = ("project", "source", "events", "lookups", "targets", "tracking", "job", "warehouse")
+_SECTIONS = ("project", "source", "events", "lookups", "targets", "tracking", "job", "report", "warehouse")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Config:
     Attributes
     ----------
     file : the file, as an absolute path; relative paths start at its folder.
-    project, source, tracking, job, warehouse : the sections, defaults filled in.
+    project, source, tracking, job, report, warehouse : the sections, defaults filled in.
     events : the sources of events, in the file's order; at least one.
     lookups : the sources of facts, in the file's order.
     targets : the targets by name, in the file's order; at least one.
@@ -70,6 +71,7 @@ class Config:
     source: sections.Source
     tracking: sections.Tracking
     job: sections.JobSettings
+    report: sections.Report
     warehouse: sections.WarehouseSettings
     events: tuple[Source, ...]
     lookups: tuple[sections.Lookup, ...]
@@ -125,6 +127,13 @@ class Config:
 
         return [Predictor(target, estimator=self._estimator(target)) for target in self.targets.values()]
 
+    @property
+    def wording(self) -> Wording:
+        """The language of reasons and report, and the file's own words for features."""
+        from persopredict.wording import Wording
+
+        return Wording(self.report.language, self.report.labels, names=self.report.names, currency=self.report.currency)
+
     def _estimator(self, target: Target) -> Any:
         """Our learner with the file's parameters over ours; None, for ours as it is, if the file gives none."""
         from persopredict.learner import DEFAULTS, PAIR_DEFAULTS, default_estimator
@@ -147,6 +156,8 @@ class Config:
             max_staleness=self.job.max_staleness,
             keep=self.job.keep,
             min_grade=self.job.min_grade,
+            wording=self.wording,
+            report=None if self.report.path is None else self.path(self.report.path),
             progress=progress,
         )
 
@@ -194,13 +205,14 @@ class _Sections(TomlReader):
         source = self.source(document)
         tracking = self.section(sections.Tracking, document, "tracking")
         job = self.section(sections.JobSettings, document, "job")
+        report = self.section(sections.Report, document, "report")
         warehouse = self.warehouse(document)
         events = self.events(document)
         lookups = self.lookups(document, events)
         targets, lightgbm = self.targets(document, self.levels(document, events))
-        if not (project and source and tracking and job and warehouse) or self.problems:
+        if not (project and source and tracking and job and report and warehouse) or self.problems:
             return None
-        return Config(self.file.resolve(), project, source, tracking, job, warehouse, events, lookups, targets, lightgbm)
+        return Config(self.file.resolve(), project, source, tracking, job, report, warehouse, events, lookups, targets, lightgbm)
 
     def section(self, model: type[S], document: Table, key: str) -> S | None:
         """A section that may be absent and has no further tables."""

@@ -92,9 +92,9 @@ class Curve:
     rows, positives : of all.
     expected : sums of the probabilities in each share, to the third decimal.
     found : positives in each share, to the third decimal; a border through equal predictions takes its part of them.
-    lower, upper : 95% interval of each share's precision, to the sixth decimal, nan where there is none.
+    lower, upper : 95% interval of each share's precision, to the sixth decimal, nan where there is none; empty where none was asked for.
 
-    All four have 100 places, none without rows.
+    They have 100 places, none without rows.
 
     >>> curve = Curve.of([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
     >>> curve.found[49], curve.expected[49], curve.deciles[0].lift
@@ -143,6 +143,11 @@ class Curve:
         return np.asarray(self.found) / (SHARES[: len(self.found)] * self.rows)
 
     @property
+    def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`lower` and `upper` in 100 places, nan where there is no interval."""
+        return self.lower or _NOWHERE, self.upper or _NOWHERE
+
+    @property
     def deciles(self) -> tuple[Decile, ...]:
         """Ten of them, none without rows. ``pandas.DataFrame(curve.deciles)`` is a table."""
         if not self.rows:
@@ -164,7 +169,7 @@ class Curve:
         number = _size(size, share, everyone)
         part, rate = number / everyone, self.positives / self.rows
         found, expected = (float(np.interp(part, [0.0, *SHARES], [0.0, *values])) for values in (self.found, self.expected))
-        lower, upper = (float(np.interp(part, SHARES, values)) for values in (self.lower, self.upper))
+        lower, upper = (float(np.interp(part, SHARES, values)) for values in self.bounds)
         precision = found / (part * self.rows)
         promised = expected / self.rows * everyone
         return Audience(number, everyone, promised, precision, (lower, upper), _over(precision, rate), _over(found, self.positives))

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, time
 from typing import Any
 
+from persopredict import html, results_html
 from persopredict.calibration import Choice
+from persopredict.cells import cell, percent
 from persopredict.comparison import NO_INTERVAL, Against, Interval, Paired
 from persopredict.curves import Curve, Decile, ReliabilityBin
 from persopredict.metrics import NAMES, Metrics
@@ -31,6 +33,7 @@ class Result:
     against : the model against each baseline, paired.
     curve : what each share of the customers held, the model's likeliest first; where pooled, the likeliest of each cutoff together.
     reliability : observed rates beside the model's probabilities.
+    rivals : the curve of each baseline, without intervals, where pooled.
     """
 
     cutoff: datetime | None
@@ -45,6 +48,7 @@ class Result:
     against: Mapping[str, Against] = field(default_factory=dict)
     curve: Curve = field(default_factory=Curve)
     reliability: tuple[ReliabilityBin, ...] = ()
+    rivals: Mapping[str, Curve] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -91,6 +95,19 @@ class Result:
             flat |= _bounded(f"auc_gain_over_{baseline}", found.auc.difference, found.auc.interval)
         return flat
 
+    def __repr__(self) -> str:
+        """In a line."""
+        return f"Result({self.label}, {self.rows:,} rows, {self.positives:,} positives, AUC {cell(self.model.auc)})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: how many were tested, the model beside its baselines; deciles and reliability to be opened."""
+        return html.block(
+            html.title(self.label, f"{self.rows:,} tested, {self.positives:,} ({percent(self.rate)}) with the outcome"),
+            results_html.predictors(self.predictors()),
+            results_html.deciles(self.curve),
+            results_html.reliability(self.reliability),
+        )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:
         """From what `plain` made of it; also where an older version had not kept all of it."""
@@ -105,6 +122,7 @@ class Result:
             against={name: _against(found) for name, found in values.get("against", {}).items()},
             curve=_curve(values.get("curve", {})),
             reliability=tuple(ReliabilityBin(**found) for found in values.get("reliability", ())),
+            rivals={name: _curve(found) for name, found in values.get("rivals", {}).items()},
             **counts,
         )
 

@@ -26,6 +26,7 @@ AS_OF = "2018-01-01"
 _SHOWN = ("customer_id", "probability", "percentile", "band")
 _ROWS = 3
 _TOP, _TOP_NEW = 5, 3
+_WAYS = {"for": "for it ", "against": "against"}
 #: What the demo's own file begins with, before the digest of the rest: any other file is somebody's work, and stays.
 _MARK = "# Made by `persopredict demo`"
 
@@ -119,16 +120,16 @@ def _likeliest(outcome: Outcome, rows: pd.DataFrame) -> str:
     columns = first[list(_SHOWN)].copy()
     for place, name in enumerate(("first reason", "second reason")):
         columns[name] = [_reason(found, place) for found in first["reasons"]]
-    table = columns.to_string(index=False, float_format=lambda value: f"{value:.3f}", max_colwidth=60)
+    table = columns.to_string(index=False, float_format=lambda value: f"{value:.3f}")
     return f"The likeliest of {outcome.target}, of {outcome.counts.get('scored', 0):,} scored:\n{table}"
 
 
 def _reason(reasons: Sequence[Mapping[str, Any]], place: int) -> str:
-    return f"{reasons[place]['label']}: {reasons[place]['value_text']}" if len(reasons) > place else ""
+    return str(reasons[place]["label"]) if len(reasons) > place else ""
 
 
 def _example(outcome: Outcome, rows: pd.DataFrame) -> str:
-    """The household to whom something new is suggested that sets it apart most from the others, told to a marketer."""
+    """The household to whom something new is suggested that sets it apart most from the others, told to a marketer, with the reasons."""
     pairs = rows[rows["category"].notna()].reset_index(drop=True)
     new = pairs["is_new"].eq(True)
     # How many more of a hundred like it will buy there than of all: the likeliest is what everybody buys, and the highest index may
@@ -149,6 +150,7 @@ def _example(outcome: Outcome, rows: pd.DataFrame) -> str:
         lines += ["  and where it never bought so far", *(_suggestion(row, width) for _, row in never.iterrows())]
         usual = _percent(best["probability"] / best["affinity_index"])
         lines.append(f"New and above the usual: {best['category']}, {_percent(best['probability'])} where it is {usual} of all households.")
+        lines += [f"  {_WAYS[reason['direction']]}  {reason['label']}" for reason in best["reasons"]]
     return "\n".join(lines)
 
 
@@ -179,9 +181,9 @@ def next_steps(folder: Path) -> str:
     lines = [f"  {command}\n      # {purpose}" for command, purpose in commands]
     return "\n".join(
         [
-            f"In {folder}/ are now: persopredict.toml (what was run); warehouse.duckdb with the tables predictive_attributes,",
-            "customer_attributes, runs, outcomes, quarantine; customer_attributes.parquet (a copy that is never locked); mlflow.db and",
-            "mlartifacts/.",
+            f"In {folder}/ are now: report.html, to be opened in a browser; persopredict.toml (what was run); warehouse.duckdb with the",
+            "tables predictive_attributes, customer_attributes, runs, outcomes, jobs, quarantine; customer_attributes.parquet (a copy that",
+            "is never locked); mlflow.db and mlartifacts/.",
             "What to try next:",
             *lines,
         ]

@@ -21,7 +21,7 @@ def hashes(texts: Iterable[object], salt: str) -> Hashes:
     return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
 
 
-def mixed(left: Hashes, right: Hashes | int) -> Hashes:
+def mixed(left: Hashes, right: NDArray[np.integer] | int) -> Hashes:
     """One hash of two, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     with np.errstate(over="ignore"):
         value = left + np.uint64(0x9E3779B97F4A7C15) * (np.asarray(right, np.uint64) | np.uint64(1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -97,6 +97,7 @@ def evaluate(
     kind: str = "",
     kinds: Mapping[str, float] | None = None,
     suspected: Sequence[Problem] = (),
+    share: float = 1.0,
 ) -> Evaluation:
     """Evaluate out-of-time predictions against their baselines.
 
@@ -122,6 +123,8 @@ def evaluate(
         of the model that is shipped, and each candidate's pooled out-of-time log-loss, by which it was chosen.
     suspected
         what looks like leakage, to be shown with the grade.
+    share
+        of the customers that were trained and tested with, drawn by md5.
 
     Raises `TooLittleDataError` without rows, `SpecificationError` if cutoffs are not in order or have no baseline in common.
 
@@ -141,9 +144,11 @@ def evaluate(
     together = _Test.together(tests)
     bootstrap = Bootstrap.of(np.concatenate([np.asarray(fold.customer_id, dtype=object) for fold in folds]), seed, resamples)
     draws = drawn(together.y, together.predictors, np.cumsum([len(test.y) for test in tests]).tolist(), bootstrap)
-    curves = [Curve.of(test.y, test.predictors[MODEL]) for test in tests]
+    curves = [test.curve(MODEL) for test in tests]
     measured = zip([*tests, together], draws, [*curves, Curve.together(curves)], strict=True)
     *results, pooled = (test.result(found, curve, seed) for test, found, curve in measured)
+    rivals = {name: Curve.together([test.curve(name) for test in tests]) for name in common}
+    pooled = replace(pooled, rivals={name: replace(curve, lower=(), upper=()) for name, curve in rivals.items()})
     itself = _BASELINE_OF.get(kind)
     best = min([name for name in common if name != itself] or common, key=lambda name: (pooled.baselines[name].log_loss, name))
     grade, reason = _grade(pooled, best, sorted({name for fold in folds for name in fold.baselines} - set(common)))
@@ -162,6 +167,7 @@ def evaluate(
         kind=kind,
         kinds=dict(kinds or {}),
         suspected=tuple(suspected),
+        share=share,
     )
 
 
@@ -204,6 +210,9 @@ class _Test:
     def together(cls, tests: Sequence[_Test]) -> _Test:
         predictors = {name: np.concatenate([test.predictors[name] for test in tests]) for name in tests[-1].predictors}
         return cls(None, np.concatenate([test.y for test in tests]), predictors, tests[-1].train_rows, tests[-1].train_positives)
+
+    def curve(self, predictor: str) -> Curve:
+        return Curve.of(self.y, self.predictors[predictor])
 
     def result(self, draws: Drawn, curve: Curve, seed: int) -> Result:
         """What was reached, with the intervals that the draws give."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 from sqlglot import exp
 
-from persopredict import intake, lookup_intake, lookups
+from persopredict import intake, log_text, lookup_intake, lookups, progress
 from persopredict.engines.base import Engine, Step
 from persopredict.engines.expressions import cast_to, col, count, every, func, lit, microseconds, moment, select, table
 from persopredict.errors import DataError, Problem, SpecificationError, did_you_mean
@@ -67,9 +67,11 @@ class EventLog:
     >>> from persopredict.sources import constant
     >>> log = EventLog(frame, customer_id="client", event_at="at", event=constant("purchase"), value="amount")
     >>> log
-    EventLog(3 events of 2 customers, 2024-01-01 to 2024-02-01, UTC)
+    EventLog(events, not read yet, UTC)
     >>> log.check().codes()
     ['naive_times', 'negative_value']
+    >>> log
+    EventLog(3 events of 2 customers, 2024-01-01 to 2024-02-01, UTC)
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class EventLog:
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"customer_id": [1, 2], "event_at": ["2024-01-01", "2024-01-02"], "event": ["visit", "visit"]})
         >>> tiers = Lookup(pd.DataFrame({"customer_id": ["1"], "tier": ["gold"]}), key="customer_id", columns=["tier"])
-        >>> EventLog(frame).join(tiers)
+        >>> EventLog(frame).join(tiers).prepare()
         EventLog(2 events of 2 customers, 2024-01-01 to 2024-01-02, UTC; tier by customer_id)
         """
         strange = sorted({type(each).__name__ for each in lookups if not isinstance(each, Lookup)})
@@ -163,8 +165,8 @@ class EventLog:
 
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"customer_id": [1], "event_at": ["2024-01-01"], "event": ["visit"]})
-        >>> EventLog(frame).limited(memory="1GB", threads=1)
-        EventLog(1 events of 1 customers, 2024-01-01 to 2024-01-01, UTC)
+        >>> EventLog(frame).limited(memory="1GB", threads=1).prepare()
+        EventLog(1 event of 1 customer, 2024-01-01 to 2024-01-01, UTC)
         """
         problems = []
         amount = None if memory is None else re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)", str(memory))
@@ -221,6 +223,7 @@ class EventLog:
     @cached_property
     def _intakes(self) -> tuple[tuple[Intake, ...], tuple[Problem, ...]]:
         """What became of the rows of each source that could be read, and what kept the others from it."""
+        progress.step("reading the events")
         described, problems = self._described
         shape = Shape(self.categories, self._own_dimensions, self._numeric_dimensions, self._read_us)
         failed = list(problems)
@@ -307,7 +310,10 @@ class EventLog:
 
     def prepare(self) -> EventLog:
         """Read the sources now rather than at the first question; raises `DataError` as any question would."""
-        assert self.table
+        with progress.task("events"):
+            assert self.table
+            assert self.catalog
+            assert self.customers
         return self
 
     @cached_property
@@ -319,7 +325,7 @@ class EventLog:
         intakes, problems = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
         if problems:
             raise DataError("the log can't be read", problems)
-        kept = Shape(self.categories, self._own_dimensions, frozenset(), 0).kept
+        kept = self._kept
         parts: list[Any] = [exp.select(*(col(name) for name in kept)).from_(table(read.usable_table)) for read in intakes]
         self.engine.view(Step("log", reduce(lambda whole, part: exp.union(whole, part, distinct=False), parts)))
         first, last = self._span_of_log()
@@ -327,6 +333,20 @@ class EventLog:
             raise DataError("the log can't be used", assess(self._facts_of(intakes), 0).problems)
         self.engine.view(Step("events", intake.with_calendar(kept, self.zone, first, last)))
         return "events"
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return Shape(self.categories, self._own_dimensions, frozenset(), 0).kept
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The columns of `table`: those of the sources, and the calendar."""
+        return (*self._kept, *CALENDAR)
+
+    @cached_property
+    def shares(self) -> dict[float, Any]:
+        """The log with some of its customers alone, by their share; see `drawn`."""
+        return {}
 
     @property
     def owners(self) -> str:
@@ -446,10 +466,11 @@ class EventLog:
     def check(self, targets: Sequence[Target] = (), as_of: Moment | None = None) -> UsabilityReport:
         """The data-usability report: every problem at once, for what `targets` need and for scoring at `as_of`."""
         moment_ = None if as_of is None else instant(as_of, self.zone)
-        intakes, structural = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
-        if structural or not any(read.usable for read in intakes):
-            return assess(replace(self._facts_of(intakes), structural=structural), 0)
-        return assess(self._facts, self.customers, targets, moment_)
+        with progress.task("check"):
+            intakes, structural = self._intakes[0], (*self._intakes[1], *self._lookup_intakes[1])
+            if structural or not any(read.usable for read in intakes):
+                return assess(replace(self._facts_of(intakes), structural=structural), 0)
+            return assess(self._facts, self.customers, targets, moment_)
 
     @property
     def source_facts(self) -> tuple[SourceFacts, ...]:
@@ -520,24 +541,18 @@ class EventLog:
         return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
-        """One line; reads the log."""
-        start, end = self.observed
-        rows = sum(row[2] for row in self.catalog)
-        facts = "".join(f"; {', '.join(each.columns)} by {each.key}" for each in self.lookups)
-        return f"EventLog({rows:,} events of {self.customers:,} customers, {start:%Y-%m-%d} to {end:%Y-%m-%d}, {self.timezone}{facts})"
+        """One line, of what is known without reading the log."""
+        return f"EventLog({log_text.line(self._known)})"
 
     def _repr_html_(self) -> str:
-        """For notebooks: one row per event."""
-        import html
+        return log_text.page(self._known)
 
-        cells = "".join(
-            f"<tr><td>{html.escape(row[1])}</td><td>{html.escape(row[0])}</td>"
-            f"<td>{row[2]:,}</td><td>{self._customers_of[row[1]]:,}</td></tr>"
-            for row in self.catalog
-        )
-        return (
-            f"<p>{html.escape(repr(self))}</p><table><tr><th>event</th><th>source</th><th>events</th><th>customers</th></tr>{cells}</table>"
-        )
+    @property
+    def _known(self) -> log_text.Known:
+        """What has been found out so far."""
+        found = vars(self)
+        counted = found.get("catalog"), self.observed if "catalog" in found else None
+        return log_text.Known(self._sources, self.lookups, self.timezone, *counted, found.get("customers"), found.get("_customers_of"))
 
 
 def _known_before(until: datetime | None) -> exp.Expression:

@@ -7,7 +7,7 @@ asked is decided again too: a customer who, as is known by now, should not have 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import NormalDist
@@ -122,16 +122,21 @@ class Hindsight:
                 yield _Due(moment, ended, line["run_id"], line["model_version"] or "", self.as_of)
 
     def trend(self, target: str) -> tuple[Settled, ...]:
-        """What came of the target's last runs up to the job's `as_of`, oldest first: the newest, and before it those whose labels share
-        no time with a later one shown. Of a nightly job with a horizon of four weeks it is every 28th night: the labels of two nights in
-        a row are nearly the same events.
-        """
-        chosen: list[Settled] = []
-        for run in sorted(self._settled.values(), key=lambda run: run.as_of, reverse=True):
-            apart = not chosen or run.ended_at <= chosen[-1].as_of
-            if run.target == target and run.ended_at <= self.as_of and apart and len(chosen) < SHOWN:
-                chosen.append(run)
-        return tuple(chosen[::-1])
+        """What came of the target's last runs up to the job's `as_of`: see `trend`."""
+        return trend(self._settled.values(), target, self.as_of)
+
+
+def trend(settled: Iterable[Settled], target: str, as_of: datetime, most: int = SHOWN) -> tuple[Settled, ...]:
+    """Of the runs of a target those whose labels ended by `as_of`, at most so many, oldest first: the newest, and before it those whose
+    labels share no time with a later one shown. Of a nightly job with a horizon of four weeks it is every 28th night: the labels of two
+    nights in a row are nearly the same events.
+    """
+    chosen: list[Settled] = []
+    for run in sorted((run for run in settled if run.target == target), key=lambda run: run.as_of, reverse=True):
+        apart = not chosen or run.ended_at <= chosen[-1].as_of
+        if run.ended_at <= as_of and apart and len(chosen) < most:
+            chosen.append(run)
+    return tuple(chosen[::-1])
 
 
 def warning(trend: Sequence[Settled], timezone: str = "UTC") -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from persopredict import promotion
 from persopredict.errors import (
@@ -31,15 +31,18 @@ from persopredict.errors import (
 )
 from persopredict.events import EventLog, Moment
 from persopredict.features.spec import Feature
+from persopredict.findings import Findings, Noted
 from persopredict.hindsight import Hindsight, warning
 from persopredict.job_result import JobResult, Outcome, State
 from persopredict.predictor import Predictor
+from persopredict.progress import step, task, told
 from persopredict.registry import ModelVersion, Registry
 from persopredict.results import Grade
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Settled, Warehouse
 from persopredict.warehouse_runs import name_problems
+from persopredict.wording import Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +66,11 @@ class Job:
     max_staleness : a source whose observation ends earlier than this before `as_of` stops the job; default ``"3d"``.
     keep : how much history the warehouse keeps; default all.
     min_grade : the least grade ("A", "B" or "C") with which a model becomes champion; default ``"B"``, better than the best baseline.
-    progress : told each step as it begins.
+    wording : language of the reasons and of the report, and words of your own for features; default English. Words for a feature that no
+        target has are told in the result.
+    report : where each run that publishes writes its report, an HTML file; default ``report.html`` beside the warehouse. False: it writes
+        none.
+    progress : told each step as it begins. Without it a long job draws what it is at, on a terminal or in a notebook.
 
     Raises
     ------
@@ -88,6 +95,8 @@ class Job:
         max_staleness: str | Duration = "3d",
         keep: str | Duration | None = None,
         min_grade: Grade = "B",
+        wording: Wording | None = None,
+        report: str | Path | Literal[False] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.events, self.predictors = events, tuple(predictors)
@@ -102,7 +111,9 @@ class Job:
         self.retrain_every, self.max_staleness = Duration.parse(retrain_every), Duration.parse(max_staleness)
         self.keep = None if keep is None else Duration.parse(keep)
         self.min_grade = min_grade
-        self._progress = progress or (lambda step: None)
+        self.wording = wording or Wording()
+        self.report_path = None if report is False else self.warehouse.path.with_name("report.html") if report is None else Path(report)
+        self._told, self._progress = progress, progress or step
 
     # What people call ------------------------------------------------------------------------------------------------------------------
 
@@ -127,13 +138,26 @@ class Job:
         """
         return self._work(self._moment(as_of), train="due", score=True)
 
+    def report(self, path: str | Path | None = None, as_of: Moment | None = None, *, wording: Wording | None = None) -> Path:
+        """Write the report of a run that was published, from the warehouse and the model store alone; returns where.
+
+        `path`: default the job's `report`; `as_of`: of the run, default the latest; `wording`: default the job's.
+
+        Raises
+        ------
+        DataError : nothing is published, or the file can't be written.
+        SpecificationError : there is no run at `as_of`.
+        """
+        file = Path(path) if path else self.report_path or self.warehouse.path.with_name("report.html")
+        return self._report(file, self.tracking, None if as_of is None else self._moment(as_of), wording)
+
     # How it is done --------------------------------------------------------------------------------------------------------------------
 
     def _moment(self, value: Moment | None) -> datetime:
         return local_midnight(datetime.now(UTC), self.events.zone) if value is None else instant(value, self.events.zone)
 
     def _work(self, as_of: datetime, *, train: str, score: bool) -> JobResult:
-        with self._alone():
+        with told(self._told), task(f"job of {as_of.astimezone(self.events.zone):%Y-%m-%d}"), self._alone():
             self._foresee()
             self._progress("reading and checking the events")
             report = self.events.check([predictor.target for predictor in self.predictors], as_of)
@@ -143,15 +167,17 @@ class Job:
             self._progress("opening the model store")
             registry = Registry(self.tracking, self.project)
             registry.recover()
-            outcomes = tuple(self._target(predictor, registry, as_of, train=train, score=score) for predictor in self.predictors)
-            result = JobResult(as_of, outcomes, report, self.events.timezone)
+            names: set[str] = set()
+            outcomes = tuple(self._target(predictor, registry, as_of, names, train=train, score=score) for predictor in self.predictors)
+            result = JobResult(as_of, outcomes, report, self.events.timezone, tuple(self._unnamed(names)))
             if not result.published:
                 return result
             self._progress("comparing what was expected with what came")
             outcomes, settled = self._look_back(outcomes, registry, as_of)
             self._progress("publishing")
-            self._publish(outcomes, settled, as_of)
-            return replace(result, outcomes=outcomes)
+            result = replace(result, outcomes=outcomes)
+            self._publish(result, settled)
+            return self._reported(result, registry)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -192,8 +218,8 @@ class Job:
             local = as_of.astimezone(self.events.zone)
             raise NotReadyError(f"nothing was published for {local:%Y-%m-%d}: events are older than {self.max_staleness}", stale)
 
-    def _target(self, predictor: Predictor, registry: Registry, as_of: datetime, *, train: str, score: bool) -> Outcome:
-        """One target from champion to attributes. What only it lacks does not stop the others."""
+    def _target(self, predictor: Predictor, registry: Registry, as_of: datetime, names: set[str], *, train: str, score: bool) -> Outcome:
+        """One target from champion to attributes; `names` gets those of its features. What only it lacks does not stop the others."""
         name = predictor.target.name
         notes: list[str] = []
         try:
@@ -205,7 +231,8 @@ class Job:
             if served.target.question() == predictor.target.question():
                 served.target = predictor.target  # How many categories are published is no part of a model: it holds as it stands today.
             self._progress(f"{name}: scoring")
-            frame = served.attributes(self.events, as_of, model_version=str(version))
+            names |= {*served.model_.inputs, *(feature.name for feature in (*served.features_, *served.dropped_))}
+            frame = served.attributes(self.events, as_of, model_version=str(version), wording=self.wording)
             return self._outcome(served, version, "published", notes, frame)
         except (TooLittleDataError, SpecificationError, InSampleError) as error:
             _log.warning("%s skipped: %s", name, type(error).__name__)
@@ -215,6 +242,12 @@ class Job:
         except PersopredictError as error:
             _log.warning("%s failed: %s", name, type(error).__name__)
             return Outcome.without(name, error, "failed")
+
+    def _unnamed(self, names: set[str]) -> Iterator[str]:
+        """The words for features that no target scored has; without any such target nothing is known of them."""
+        for problem in self.wording.unknown(sorted(names)) if names else ():
+            text = "; ".join(part for part in (problem.message, problem.remedy) if part)
+            yield text if text.endswith("?") else f"{text}."
 
     def _champion(self, predictor: Predictor, registry: Registry, as_of: datetime, train: str, notes: list[str]) -> ModelVersion:
         """The champion, trained before if that is due; raises `TooLittleDataError` if there is none that answers what is asked."""
@@ -335,18 +368,48 @@ class Job:
                     _log.warning("%s: %s", outcome.target, found)
         return tuple(seen), settled
 
-    def _publish(self, outcomes: Sequence[Outcome], settled: Sequence[Settled], as_of: datetime) -> None:
+    def _publish(self, result: JobResult, settled: Sequence[Settled]) -> None:
         runs = [
             Run(
-                outcome.target, as_of, outcome.state, attributes=outcome.attributes, code=outcome.code or None,
+                outcome.target, result.as_of, outcome.state, attributes=outcome.attributes, code=outcome.code or None,
                 reason=outcome.reason or None, grade=outcome.grade or None, trained_until=outcome.trained_until,
                 metrics=outcome.evaluation.summary() if outcome.evaluation else {},
             )
-            for outcome in outcomes
+            for outcome in result.outcomes
             if outcome.state != "trained"
         ]  # fmt: skip
+        noted = {outcome.target: Noted(outcome.notes, outcome.problems) for outcome in result.outcomes}
         with self._kept_if_busy():
-            self.warehouse.publish(runs, keep=self.keep, quarantine=self.events.quarantine(), outcomes=settled)
+            self.warehouse.publish(
+                runs,
+                keep=self.keep,
+                quarantine=self.events.quarantine(),
+                outcomes=settled,
+                findings=Findings(result.as_of, result.report, noted),
+            )
+
+    def _reported(self, result: JobResult, registry: Registry) -> JobResult:
+        """The result, with where its report is, or why there is none: what is published stays so whatever becomes of its report."""
+        if self.report_path is None:
+            return result
+        self._progress("writing the report")
+        try:
+            return replace(result, report_path=self._report(self.report_path, registry))
+        except PersopredictError as error:
+            reason = error.problems[0].message if error.problems else str(error).splitlines()[0]
+        except Exception as error:  # Whatever it says may hold something of the log.
+            reason = f"an unexpected {type(error).__name__}"
+        _log.warning("the report was not written: %s", reason)
+        return replace(result, notes=(*result.notes, f"the report was not written: {reason}. Once that is mended: persopredict report"))
+
+    def _report(self, path: Path, store: str | Registry, as_of: datetime | None = None, wording: Wording | None = None) -> Path:
+        from persopredict import report
+
+        data = report.gather(
+            self.warehouse, store, [predictor.target for predictor in self.predictors], project=self.project,
+            timezone=self.events.timezone, as_of=as_of,
+        )  # fmt: skip
+        return report.write(path, data, wording or self.wording)
 
     @contextmanager
     def _kept_if_busy(self) -> Iterator[None]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from persopredict import html
+from persopredict.cells import cell
 from persopredict.errors import PersopredictError, Problem
 from persopredict.hindsight import warning
 from persopredict.ranking_results import RankingEvaluation
 from persopredict.results import Evaluation
-from persopredict.results_text import cell, local
+from persopredict.results_text import local
 from persopredict.sources import UNUSABLE
 from persopredict.usability import UsabilityReport
 from persopredict.warehouse_runs import Settled
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
+
+    from persopredict.wording import Wording
 
 State = Literal["published", "trained", "skipped", "failed"]
 
@@ -74,6 +80,10 @@ class Outcome:
         """The grade of the model that served, "" without one."""
         return self.evaluation.grade if self.evaluation else ""
 
+    def __repr__(self) -> str:
+        """In a line; `str` tells all of it."""
+        return f"Outcome({self.target}, {self.state}{f', grade {self.grade}' if self.grade else ''})"
+
     def __str__(self) -> str:
         """As `text`, dates in UTC."""
         return self.text()
@@ -105,6 +115,25 @@ class Outcome:
         if found := warning(self.trend, timezone):
             yield f"warning: {found}"
 
+    def plot(self, *, wording: Wording | None = None) -> alt.LayerChart:
+        """What earlier runs promised beside what came of them: an Altair chart.
+
+        `wording`: language of the chart; default English. Raises `SpecificationError` (code ``nothing_to_draw``) as long as no run's labels
+        have ended.
+        """
+        from persopredict import charts
+
+        words = charts.Words(wording.language if wording else "en")
+        return charts.titled(charts.outcomes(self.trend, words=words), self.target)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what became of the target, who was scored and who not, and how good the model is."""
+        head = html.title(self.target, f"{self.state}, grade {self.grade}" if self.grade else f"{self.state} {self.code}".strip())
+        counts = html.facts({status: f"{count:,}" for status, count in self.counts.items()}) if self.counts else html.note([])
+        said = [line for line in (self.reason, *(f"note: {note}" for note in self.notes), warning(self.trend)) if line]
+        tested = html.note([]) if self.evaluation is None else html.Html(self.evaluation._repr_html_())
+        return html.block(head, counts, html.note(said), tested)
+
     def _pairs(self) -> Iterator[str]:
         """How many rows were published, where these are not customers but customers' categories."""
         rows = self.attributes
@@ -123,12 +152,16 @@ class JobResult:
     outcomes : one for each target, in the job's order.
     report : what `EventLog.check` found.
     timezone : of the log, for the text.
+    notes : what else a reader should know about all of it.
+    report_path : where the report that people read was written, None if it was not.
     """
 
     as_of: datetime
     outcomes: tuple[Outcome, ...]
     report: UsabilityReport
     timezone: str = "UTC"
+    notes: tuple[str, ...] = ()
+    report_path: Path | None = None
 
     @property
     def exit_code(self) -> int:
@@ -142,6 +175,10 @@ class JobResult:
         """Whether the warehouse was written."""
         return any(outcome.state == "published" for outcome in self.outcomes)
 
+    def __repr__(self) -> str:
+        """In a line; `str` tells all of it."""
+        return f"JobResult(as of {local(self.as_of, self.timezone)}, {', '.join(map(repr, self.outcomes))})"
+
     def __str__(self) -> str:
         """Everything a person wants to read after a run."""
         size = f"{self.report.usable:,} events of {self.report.customers:,} customers"
@@ -149,8 +186,26 @@ class JobResult:
             f"As of {local(self.as_of, self.timezone)} ({self.timezone}): {size}.",
             *_quarantined(self.report),
             " ".join(self._summary()),
+            *(f"Note: {note}" for note in self.notes),
+            *([f"Report: {self.report_path}"] if self.report_path else []),
         ]
         return "\n\n".join(["\n".join(head), *(outcome.text(self.timezone) for outcome in self.outcomes)])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: one row for each target; each target and the check of the log to be opened."""
+        rows = [
+            (each.target, f"{each.state} {each.code}".strip(), each.grade, f"{each.counts['scored']:,}" if "scored" in each.counts else "",
+             each.model_version, "" if each.trained_until is None else local(each.trained_until, self.timezone))
+            for each in self.outcomes
+        ]  # fmt: skip
+        heading = ("target", "state", "grade", "scored", "model version", "trained until")
+        return html.block(
+            html.title(f"As of {local(self.as_of, self.timezone)} ({self.timezone})", " ".join(self._summary())),
+            html.table(heading, rows, words=(0, 1, 2)),
+            *(html.folded(each.target, html.Html(each._repr_html_())) for each in self.outcomes),
+            html.folded("the log", html.Html(self.report._repr_html_())),
+            html.note(self.notes),
+        )
 
     def _summary(self) -> Iterator[str]:
         for state in ("published", "trained", "skipped", "failed"):

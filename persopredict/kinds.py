@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from persopredict import learner, scorecard
 from persopredict.baselines import BaseRate, BestRule
 from persopredict.btyd import ActiveRule
+from persopredict.concepts import measure_of
 from persopredict.errors import SpecificationError
-from persopredict.explain import concept
 from persopredict.features.spec import Feature
 from persopredict.learner import Scorer
 from persopredict.scorecard import Scorecard
@@ -248,7 +248,7 @@ def _btyd(taught: Taught, estimator: Any, random_state: int) -> Scorer:
 def _logistic(taught: Taught, estimator: Any, random_state: int) -> Scorer:
     numbers: dict[tuple[object, ...], int] = {}
     asked = taught.features[: taught.asked]
-    groups = [numbers.setdefault(concept(feature), len(numbers)) for feature in asked]
+    groups = [numbers.setdefault(measure_of(feature), len(numbers)) for feature in asked]
     names = [feature.name for feature in asked]
     rows = taught.X[:, : taught.asked]
     return scorecard.fit_logistic(

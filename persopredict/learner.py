@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from persopredict.errors import Problem, SpecificationError
 
 if TYPE_CHECKING:
     import lightgbm as lgb
+
+    from persopredict.contributions import TreeContributions
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +47,9 @@ PAIR_DEFAULTS: dict[str, Any] = {
 }
 #: Values (rows times features) from which on LightGBM gets OpenMP's number of threads; below, one.
 _WORTH_THREADS = 20_000_000
+#: Rows from which on contributions are looked up in tables; for fewer, LightGBM's own way is faster than making these
+#: (`benchmarks/reasons.md`). The number of rows alone decides, not whether tables are at hand: equal questions get equal answers.
+MANY_ROWS = 2_000
 
 
 class Scorer(Protocol):
@@ -114,10 +120,35 @@ class BoosterScorer:
         return np.asarray(self.booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.zeros(0)
 
     def contributions(self, X: NDArray[np.floating]) -> Floats:
-        """SHAP values of the trees (Lundberg et al. 2020, path-dependent), and the base value last."""
+        """SHAP values of the trees (Lundberg et al. 2020, path-dependent), and the base value last.
+
+        Few rows LightGBM answers itself (``pred_contrib``), `MANY_ROWS` or more `contributions.TreeContributions`: what both say of a row
+        differs by rounding (less than 1e-9). Raises `SpecificationError` for ``linear_tree``.
+        """
+        if self._linear:
+            text = "leaves are linear models, of which LightGBM does not say what counts"
+            raise SpecificationError(
+                "the model has no reasons", [Problem("linear_tree", text, remedy="leave linear_tree out of its parameters")]
+            )
         if not len(X):
             return np.zeros((0, len(self.names) + 1))
+        if len(X) >= MANY_ROWS and self._tables is not None:
+            return self._tables(X)
         return np.asarray(self.booster.predict(X, pred_contrib=True), dtype=np.float64)
+
+    @cached_property
+    def _linear(self) -> bool:
+        from persopredict import trees
+
+        return trees.linear(self.text)
+
+    @cached_property
+    def _tables(self) -> TreeContributions | None:
+        """What many rows are looked up in; None for trees that only LightGBM can explain."""
+        from persopredict import contributions, trees
+
+        found = trees.read(self.text)
+        return None if found is None else contributions.TreeContributions.of(found, len(self.names))
 
     @property
     def importance(self) -> Floats:
@@ -152,6 +183,15 @@ class EstimatorScorer:
     def importance(self) -> Floats:
         """Refused, as reasons are."""
         raise SpecificationError(f"the learner is {self.kind}, not LightGBM: it does not say what counts")
+
+
+def explains(scorer: Scorer) -> bool:
+    """Whether a model can tell what counts."""
+    try:
+        scorer.contributions(np.empty((0, len(scorer.names))))
+    except SpecificationError:
+        return False
+    return True
 
 
 def default_estimator(random_state: int, defaults: Mapping[str, Any] = DEFAULTS, **changes: Any) -> Any:

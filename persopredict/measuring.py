@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count, zip_longest
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from persopredict.features.edges import SharedEdges
 from persopredict.features.measured import Measured
 from persopredict.features.measures import At, Floats, Integers
 from persopredict.features.plan import ROWS, CellQueries, codes_table
+from persopredict.progress import track
 from persopredict.sources import CUSTOMER
 from persopredict.survey import Survey
 
@@ -88,12 +89,10 @@ class Measuring:
             ranges = list(self._own_ranges() if self.survey.own else self._shared_ranges())
             with ThreadPoolExecutor(1) as pool:
                 waiting: deque[Future[list[Answers]]] = deque(pool.submit(self._ask, here) for here in ranges[:_AHEAD])
-                for here, following in zip_longest(ranges, ranges[_AHEAD:]):
-                    if here is None:
-                        break
+                for place, here in enumerate(track(ranges, "customers", numbered=False), _AHEAD):
                     answers = waiting.popleft().result()
-                    if following is not None:
-                        waiting.append(pool.submit(self._ask, following))
+                    if place < len(ranges):
+                        waiting.append(pool.submit(self._ask, ranges[place]))
                     yield self._batch(here, answers)
         finally:
             for name in made:

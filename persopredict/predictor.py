@@ -10,17 +10,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from persopredict import kinds, learner
+from persopredict import kinds, learner, predictor_text, progress
 from persopredict.affinity.task import PairTask
 from persopredict.calibration import KINDS, Calibrator, Kind
 from persopredict.comparison import Paired
 from persopredict.customer_task import CustomerTask
+from persopredict.drivers import Drivers
 from persopredict.errors import (
     InSampleError,
     NotFittedError,
@@ -37,13 +37,16 @@ from persopredict.forward import embargo, observed_end
 from persopredict.learner import BoosterScorer, Scorer
 from persopredict.model import Model, Recipe, Task
 from persopredict.ranking_results import RankingEvaluation
-from persopredict.snapshots import rolling_cutoffs, snapshots
+from persopredict.results_text import local
+from persopredict.snapshots import rolling_cutoffs
 from persopredict.targets import Affinity, Target, target_from_dict
 from persopredict.times import Duration, instant, local_midnight
-from persopredict.training import matrix
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from persopredict.story import Explanation
+    from persopredict.wording import Wording
 
 #: Trees are LightGBM's text, every other kind of model is JSON; of these there is one.
 MODELS = ("model.txt", "model.json")
@@ -67,7 +70,8 @@ class Predictor:
     Attributes after `fit`
     ----------------------
     features_, cutoffs_, trained_until_, scorer_, calibrator_, evaluation_, folds_ (out-of-time predictions; not kept by `save`), baseline_,
-    dropped_ (features whose window is longer than the history at the first cutoff), rows_ and positives_ (labelled snapshots), recipe_.
+    dropped_ (features whose window is longer than the history at the first cutoff), rows_ and positives_ (labelled snapshots), drivers_
+    (what moves the scores; None for a user's own estimator other than LightGBM), recipe_.
 
     The same log, configuration, platform and versions give the same model to the byte, whatever the number of threads.
 
@@ -117,9 +121,10 @@ class Predictor:
         TooLittleDataError : with code and counts, if nothing can be trained or tested.
         SpecificationError : if features or target don't fit the log.
         """
-        end = local_midnight(events.observed[1], events.zone) if until is None else instant(until, events.zone)
         recipe = Recipe(self.features, self.cutoffs, self.estimator, self.calibration, self.random_state)
-        fitted = self._task.fit(events, recipe, end)
+        with progress.task(f"fit {self.target.name}"):
+            end = local_midnight(events.observed[1], events.zone) if until is None else instant(until, events.zone)
+            fitted = self._task.fit(events, recipe, end)
         # A fit that fails leaves what was fitted before as it was.
         self.timezone_, self.trained_until_, self.recipe_ = events.timezone, end, self.recipe
         self.cutoffs_, self.folds_, self.evaluation_ = fitted.cutoffs, fitted.folds, fitted.evaluation
@@ -130,7 +135,7 @@ class Predictor:
         self.model_ = model
         self.features_, self.dropped_ = model.features, model.dropped
         self.scorer_, self.calibrator_, self.baseline_ = model.scorer, model.calibrator, model.baseline
-        self.rows_, self.positives_ = model.rows, model.positives
+        self.rows_, self.positives_, self.drivers_ = model.rows, model.positives, model.drivers
 
     @property
     def _task(self) -> Task:
@@ -149,8 +154,9 @@ class Predictor:
 
     # Predicting ----------------------------------------------------------------------------------------------------------------------
 
-    def predict(self, events: EventLog, as_of: Moment | None = None, *, in_sample: bool = False) -> Any:
-        """Predictive attributes of every customer known at `as_of` (default the end of what was observed).
+    def predict(self, events: EventLog, as_of: Moment | None = None, *, in_sample: bool = False, wording: Wording | None = None) -> Any:
+        """Predictive attributes of every customer known at `as_of` (default the end of what was observed), with reasons in the words of
+        `wording` (default English).
 
         Returns
         -------
@@ -165,14 +171,25 @@ class Predictor:
         from persopredict.attributes import to_arrow
 
         moment = self._moment(events, as_of, in_sample)
-        return events.native(self.attributes(events, moment, in_sample=moment < self.trained_until_), to_arrow)
+        found = self.attributes(events, moment, in_sample=moment < self.trained_until_, wording=wording)
+        return events.native(found, to_arrow)
 
-    def attributes(self, events: EventLog, as_of: datetime, *, in_sample: bool = False, model_version: str | None = None) -> pd.DataFrame:
+    def attributes(
+        self,
+        events: EventLog,
+        as_of: datetime,
+        *,
+        in_sample: bool = False,
+        model_version: str | None = None,
+        wording: Wording | None = None,
+    ) -> pd.DataFrame:
         """What `predict` gives, always as a pandas frame, with the model's version; for jobs."""
         from persopredict.attributes import attributes
+        from persopredict.wording import Wording
 
         self._fitted()
-        frame = self._task.scores(events, as_of, self.model_)
+        with progress.task(f"predict {self.target.name}"):
+            frame = self._task.scores(events, as_of, self.model_, wording or Wording())
         frame["model_kind"] = self.scorer_.kind + ("/in_sample" if in_sample else "")
         lasting = embargo(self.target)
         return attributes(frame, self.target.name, as_of, horizon=lasting, timezone=events.timezone, model_version=model_version)
@@ -201,21 +218,23 @@ class Predictor:
             moments = [cutoff for cutoff in rolled if cutoff >= self.trained_until_]
         else:
             moments = sorted({self._moment(events, cutoff, in_sample) for cutoff in cutoffs})
-        folds = self.test(events, moments)
-        if not folds:
-            text = "no cutoff after the training has labels that have ended"
-            problem = Problem("no_matured_labels", text, count=len(moments), remedy="wait for the horizon to pass")
-            raise TooLittleDataError(f"{self.target.name} can't be evaluated", [problem])
-        seen = any(cutoff < self.trained_until_ for cutoff in moments)
-        found: Evaluation | RankingEvaluation = self._task.evaluate(
-            folds, name=self.target.name + (" (in sample)" if seen else ""), seed=self.random_state
-        )
+        with progress.task(f"evaluate {self.target.name}"):
+            folds = self.test(events, moments)
+            if not folds:
+                text = "no cutoff after the training has labels that have ended"
+                problem = Problem("no_matured_labels", text, count=len(moments), remedy="wait for the horizon to pass")
+                raise TooLittleDataError(f"{self.target.name} can't be evaluated", [problem])
+            seen = any(cutoff < self.trained_until_ for cutoff in moments)
+            found: Evaluation | RankingEvaluation = self._task.evaluate(
+                folds, name=self.target.name + (" (in sample)" if seen else ""), seed=self.random_state
+            )
         return found
 
     def test(self, events: EventLog, cutoffs: Sequence[datetime]) -> list[Any]:
         """Predictions of the fitted model at cutoffs, beside the labels that have matured; the cutoffs without any are left out."""
         self._fitted()
-        return self._task.test(events, cutoffs, self.model_)
+        with progress.task(f"test {self.target.name}"):
+            return self._task.test(events, cutoffs, self.model_)
 
     def compare(self, ours: Sequence[Any], theirs: Sequence[Any]) -> Paired:
         """Predictions of two models of this target (`folds_`, or what `test` gives) on the same customers, ours minus theirs; below zero,
@@ -228,43 +247,62 @@ class Predictor:
         """What `compare` compares, in words."""
         return self._task.measure
 
-    def explain(self, events: EventLog, customer_id: str, as_of: Moment | None = None) -> pd.DataFrame:
-        """One customer's story: every feature with its value and contribution, strongest first.
+    def explain(
+        self,
+        events: EventLog,
+        customer_id: str | None = None,
+        as_of: Moment | None = None,
+        *,
+        category: str | None = None,
+        sample: int | None = 1000,
+        wording: Wording | None = None,
+    ) -> Explanation:
+        """Why scores are what they are: one customer's story, or what moves the scores of many.
+
+        Parameters
+        ----------
+        customer_id : whose score; None for many customers.
+        as_of : when, default the end of what was observed.
+        category : of an affinity, that one pair, published or not; None for the categories that are published.
+        sample : of many, at most so many customers, drawn by md5 of their ids; None for everybody.
+        wording : in whose words, default English.
 
         Returns
         -------
-        pandas frame with feature, label, value (nan where unknown) and contribution, in log-odds before calibration. With the model's base
-        value, which is ``frame.attrs["base"]``, the contributions add up to the raw score.
+        A `shap.Explanation` in log-odds before calibration, whose values and base value add up to the raw score; shape (features,) for one
+        customer (or pair), (rows, features) for many. Printed, it is a story; `to_frame`, `reasons` and `probability` are its parts.
+        shap's plots take it as it is: ``shap.plots.waterfall(predictor.explain(events, "7"))``,
+        ``shap.plots.beeswarm(predictor.explain(events))``.
 
         Raises
         ------
-        SpecificationError : if the customer is not eligible at `as_of` (default the end of what was observed), or if the model is a
-            user's own estimator other than LightGBM.
+        SpecificationError : if the customer, or everybody, is not asked at that moment, with the reason; if there is no such category; or
+            if the model is a user's own estimator other than LightGBM.
         """
-        import pandas as pd
+        from persopredict.wording import Wording
 
         self._fitted()
-        if isinstance(self.target, Affinity):
-            raise SpecificationError(f"{self.target.name} is asked for pairs of customers and categories, which explain does not know yet")
+        # A model that can't tell says so before anything is read.
+        self.scorer_.contributions(np.empty((0, len(self.model_.inputs))))
         moment = _latest(events) if as_of is None else instant(as_of, events.zone)
-        features = kinds.with_rhythm(self.features_, self.target)
-        plan = snapshots(events, [moment], features, [self.target])
-        table = plan.to_arrow()
-        chosen = table.filter(pc.equal(table.column("customer_id"), str(customer_id)))
-        if not chosen.num_rows:
-            known = plan.population()
-            found = known.filter(pc.equal(known.column("customer_id"), str(customer_id))).column(f"reason_{self.target.name}").to_pylist()
-            raise SpecificationError(
-                f"the customer is not asked for {self.target.name} at {moment:%Y-%m-%d}: {(found or ['no_history'])[0]}"
+        with progress.task(f"explain {self.target.name}"):
+            asked = self._task.asked(
+                events, moment, self.model_, customer_id=customer_id, category=category, sample=sample if customer_id is None else None
             )
-        X = matrix(chosen, self.model_.inputs)
-        values = self.scorer_.contributions(X)[0]
-        labels = {feature.name: feature.label for feature in features}
-        frame = pd.DataFrame({"feature": self.model_.inputs, "label": [labels[name] for name in self.model_.inputs], "value": X[0]})
-        frame["contribution"] = values[: len(frame)]
-        frame = frame.sort_values("contribution", key=abs, ascending=False, kind="stable", ignore_index=True)
-        frame.attrs["base"] = float(values[-1])
-        return frame
+            if not len(asked.X):
+                raise SpecificationError(f"nobody is asked for {self.target.name} at {moment:%Y-%m-%d}")
+            progress.step("reasons")
+            values, words = self.scorer_.contributions(asked.X), wording or Wording()
+            reasons = self._task.reasons(asked, values, words)
+        # shap takes seconds to load.
+        from persopredict.story import Explanation, Told
+
+        usual = self._task.usual(asked, self.evaluation_)
+        probability, start = self.probability(asked.X), self.calibrator_.apply(values[:, -1])
+        told = Told(self.target, moment, events.timezone, words, asked, values, probability, start, usual, reasons)
+        found = Explanation.of(told)
+        one = customer_id is not None and (asked.category is None or category is not None)
+        return cast("Explanation", found[0]) if one else found
 
     @property
     def booster_(self) -> Any:
@@ -323,6 +361,7 @@ class Predictor:
             "baseline": self.baseline_.to_dict(),
             "versions": {name: version(name) for name in ("persopredict", "lightgbm", "duckdb", "numpy")},
             "evaluation": self.evaluation_.to_dict(),
+            "drivers": None if self.drivers_ is None else self.drivers_.to_dict(),
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -394,20 +433,24 @@ class Predictor:
         found.trained_until_, found.timezone_ = instant(specs["trained_until"]), specs["timezone"]
         found.recipe_ = specs["recipe"]
         inputs, baseline, found.evaluation_ = found._task.from_specs(specs)
-        rows, positives = specs["rows"], specs["positives"]
-        return found, inputs, lambda scorer, calibrator: Model(features, dropped, inputs, scorer, calibrator, baseline, rows, positives)
+        rows, positives, moved = specs["rows"], specs["positives"], specs.get("drivers")
+        drivers = None if moved is None else Drivers.from_dict(moved)
+
+        def model(scorer: Scorer, calibrator: Calibrator) -> Model:
+            return Model(features, dropped, inputs, scorer, calibrator, baseline, rows, positives, drivers)
+
+        return found, inputs, model
 
     def __repr__(self) -> str:
         """Name, and the grade once fitted."""
         if not hasattr(self, "scorer_"):
             return f"Predictor({self.target.name}, not fitted)"
-        return f"Predictor({self.target.name}, grade {self.evaluation_.grade}, trained until {self.trained_until_:%Y-%m-%d})"
+        return f"Predictor({self.target.name}, grade {self.evaluation_.grade}, trained until {local(self.trained_until_, self.timezone_)})"
 
     def _repr_html_(self) -> str:
-        import html
-
-        text = f"<p>{html.escape(repr(self))}</p>"
-        return text + self.evaluation_._repr_html_() if hasattr(self, "scorer_") else text
+        if not hasattr(self, "scorer_"):
+            return predictor_text.plan(self.target, self.features, self.cutoffs, self.estimator, self.calibration)
+        return predictor_text.fitted(self.target, self.model_, self.cutoffs_, self.trained_until_, self.timezone_, self.evaluation_)
 
 
 def _latest(events: EventLog) -> datetime:

@@ -1,5 +1,5 @@
-"""The values of an evaluation of rankings: what the lists of an affinity reached, how right its probabilities are in
-each category, the grade, and how all of it is shown and stored.
+"""An evaluation of rankings: what the lists of an affinity reached, how right its probabilities are in each category, the grade, and how
+all of it is shown and stored.
 """
 
 from __future__ import annotations
@@ -7,189 +7,44 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from persopredict import html
 from persopredict.calibration import Choice
-from persopredict.comparison import Interval
-from persopredict.ranking import NAMES, RankingMetrics
-from persopredict.results import MODEL, Grade, Result, at_cutoffs, cell, interval, number, plain
+from persopredict.cells import cell
+from persopredict.cutoff_lists import ENOUGH_TAKERS, HEADLINE, MOST_CATEGORIES, VARIANTS, Asked, Categories, Gain, Lists, RankedResult
+from persopredict.cutoff_results import MODEL, plain
+from persopredict.results import Grade
+from persopredict.results_text import at_cutoffs
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
 
-#: All pairs; those of categories that the customer had taken before the cutoff; those of categories new to it.
-VARIANTS = ("all", "repeat", "explore")
-#: What is shown first, has intervals, and is told of baselines too: flat name, variant, name in `RankingMetrics`, heading.
-HEADLINE = (
-    ("recall_at_10", "all", "recall_at_10", "recall@10"),
-    ("ndcg_at_10", "all", "ndcg_at_10", "NDCG@10"),
-    ("hit_rate_at_10", "all", "hit_rate_at_10", "hit rate@10"),
-    ("repeat_ndcg_at_10", "repeat", "ndcg_at_10", "repeat NDCG@10"),
-    ("explore_ndcg_at_10", "explore", "ndcg_at_10", "explore NDCG@10"),
-)
+    from persopredict.charts import Step
+    from persopredict.wording import Wording
+
+__all__ = [
+    "ENOUGH_TAKERS",
+    "HEADLINE",
+    "MOST_CATEGORIES",
+    "VARIANTS",
+    "Asked",
+    "Categories",
+    "Gain",
+    "Lists",
+    "RankedResult",
+    "RankingEvaluation",
+]
+
 #: What a digest shows of them.
 _DIGEST = tuple((name, heading) for name, _, _, heading in HEADLINE if name in ("recall_at_10", "ndcg_at_10", "explore_ndcg_at_10"))
-#: Categories in the table, those most taken first: names of a large assortment would outweigh the model that they are stored with.
-MOST_CATEGORIES = 1000
-ENOUGH_TAKERS = 100
 _GAPS_SHOWN = 5
+#: Categories that a chart shows.
+_TAKERS_SHOWN = 12
 _LONGEST_NAME = 28
 _WIDTH = 140
-
-
-@dataclass(frozen=True, slots=True)
-class Lists:
-    """Ranking metrics of one predictor: over all pairs, over those taken before (`repeat`), over new ones (`explore`)."""
-
-    all: RankingMetrics
-    repeat: RankingMetrics
-    explore: RankingMetrics
-
-    def headline(self) -> dict[str, float]:
-        """The metrics that are shown first, by flat name."""
-        return {name: float(getattr(getattr(self, variant), metric)) for name, variant, metric, _ in HEADLINE}
-
-    def flat(self) -> dict[str, float]:
-        """All metrics, by flat name: ``recall_at_1``, …, ``repeat_recall_at_1``, …, ``explore_hit_rate_at_10``."""
-        prefixes = {"all": "", "repeat": "repeat_", "explore": "explore_"}
-        return {f"{prefixes[variant]}{name}": float(getattr(getattr(self, variant), name)) for variant in VARIANTS for name in NAMES}
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Of whom a ranking metric is a mean, and what their lists could find.
-
-    `customers` with anything relevant; `left_out`, those without; `relevant` categories of all customers; `candidates`
-    among these, which were pairs.
-    """
-
-    customers: int
-    left_out: int
-    relevant: int
-    candidates: int
-
-    @property
-    def candidates_recall(self) -> float:
-        """What share of the relevant a perfect list of any length would find; nan without anything relevant."""
-        return self.candidates / self.relevant if self.relevant else float("nan")
-
-
-@dataclass(frozen=True, slots=True)
-class Categories:
-    """Calibration by category, one place per category in every tuple.
-
-    `asked`: customers; `expected`: takers, the sum of their probabilities; `actual`: takers; `by_chance`: how far
-    `actual` would stray from `expected` at most, 95 times in 100, if every probability were right (1.96 standard
-    deviations of a sum of independent draws).
-    """
-
-    category: tuple[str, ...] = ()
-    asked: tuple[int, ...] = ()
-    expected: tuple[float, ...] = ()
-    actual: tuple[int, ...] = ()
-    by_chance: tuple[float, ...] = ()
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per category, with `gap` = expected − actual and `relative_gap` = gap / actual (nan without takers)."""
-        import pandas as pd
-
-        columns = asdict(self)
-        frame = pd.DataFrame({name: pd.Series(list(values), dtype=_COLUMNS[name]) for name, values in columns.items()})
-        frame["gap"] = frame["expected"] - frame["actual"]
-        frame["relative_gap"] = frame["gap"] / frame["actual"].where(frame["actual"] > 0)
-        return frame.set_index("category")
-
-
-_COLUMNS = {"category": "str", "asked": "int64", "expected": "float64", "actual": "int64", "by_chance": "float64"}
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """By how much the model is ahead of the baseline that is best in a metric; above zero, the model is better.
-
-    `difference`: mean over customers of the model's metric minus the baseline's, with the 95% `interval` of a bootstrap
-    over customers, (nan, nan) below 10; `relative`: the difference over the baseline's metric, nan where that is 0.
-    """
-
-    baseline: str
-    difference: float
-    interval: Interval
-    relative: float
-    relative_interval: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class RankedResult:
-    """What the model and its baselines reached at one cutoff, or pooled over all (`cutoff` None, with 95% intervals).
-
-    Parameters
-    ----------
-    pairs : the probabilities of the model, over pairs; its baselines are empty. `ece_chance_p95` takes pairs as independent; those of one
-        customer are not quite, so that chance reaches a little further.
-    base_rate_log_loss : of each category's past rate, the yardstick of the model's log-loss.
-    asked : of whom the ranking metrics of "all", "repeat" and "explore" are means.
-    model, baselines : ranking metrics.
-    calibration_gap : mean of |expected − actual| / actual takers over the categories with at least 100 actual takers; pooled, the mean over
-        cutoffs that have such categories; nan without any.
-    calibration_categories : how many categories those were, of any cutoff where pooled.
-    categories : calibration by category; of a cutoff it is not stored.
-    intervals : predictor name to flat metric name to (lower, upper), for the pooled result alone.
-    """
-
-    pairs: Result
-    base_rate_log_loss: float
-    asked: Mapping[str, Asked]
-    model: Lists
-    baselines: Mapping[str, Lists]
-    calibration_gap: float
-    calibration_categories: int
-    categories: Categories = field(default=Categories(), compare=False)
-    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-
-    @property
-    def cutoff(self) -> datetime | None:
-        """The test cutoff, None where pooled."""
-        return self.pairs.cutoff
-
-    @property
-    def rows(self) -> int:
-        """How many pairs."""
-        return self.pairs.rows
-
-    @property
-    def positives(self) -> int:
-        """How many pairs were taken."""
-        return self.pairs.positives
-
-    @property
-    def rate(self) -> float:
-        """The share of pairs that were taken."""
-        return self.pairs.rate
-
-    def predictors(self) -> dict[str, Lists]:
-        """Ranking metrics by name: the model first, then its baselines."""
-        return {MODEL: self.model, **self.baselines}
-
-    def flat(self, *, whole: bool = False) -> dict[str, float]:
-        """Counts, probabilities, calibration and rankings under flat names; nan where a metric has no value.
-
-        Of baselines the headline alone, unless the whole is asked for.
-        """
-        flat = self.pairs.flat()
-        for variant, asked in self.asked.items():
-            prefix = "" if variant == "all" else f"{variant}_"
-            counts = {"customers": asked.customers, "customers_left_out": asked.left_out, "candidates_recall": asked.candidates_recall}
-            flat |= {f"{prefix}{name}": value for name, value in counts.items()}
-        for name in ("base_rate_log_loss", "calibration_gap", "calibration_categories"):
-            flat[name] = getattr(self, name)
-        flat |= self.model.flat()
-        for name, (lower, upper) in self.intervals.get(MODEL, {}).items():
-            flat |= {f"{name}_lower": lower, f"{name}_upper": upper}
-        for baseline, lists in self.baselines.items():
-            flat |= {f"{baseline}_{name}": value for name, value in (lists.flat() if whole else lists.headline()).items()}
-        return flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +120,18 @@ class RankingEvaluation:
         """The inverse of `to_dict`."""
         return cls(
             target=values["target"],
-            folds=tuple(_ranked_result(fold) for fold in values["folds"]),
-            pooled=_ranked_result(values["pooled"]),
+            folds=tuple(RankedResult.from_dict(fold) for fold in values["folds"]),
+            pooled=RankedResult.from_dict(values["pooled"]),
             best_baseline=values["best_baseline"],
-            gains={name: _gain(found) for name, found in values["gains"].items()},
+            gains={name: Gain.from_dict(found) for name, found in values["gains"].items()},
             grade=values["grade"],
             grade_reason=values["grade_reason"],
             calibration=None if values["calibration"] is None else Choice.from_dict(values["calibration"]),
         )
+
+    def __repr__(self) -> str:
+        """In a line; `str` tells all of it."""
+        return f"RankingEvaluation({self.target}, grade {self.grade}, {len(self.folds)} cutoffs, {self.pooled.rows:,} pairs)"
 
     def __str__(self) -> str:
         """The grade, its reason, the model beside its baselines at every cutoff, and how right the probabilities are."""
@@ -331,16 +190,57 @@ class RankingEvaluation:
             many = f"{pooled.calibration_categories} categories with {ENOUGH_TAKERS} takers or more at a cutoff"
             yield f"expected takers differ from actual ones by {pooled.calibration_gap:.1%} on average, over {many}"
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def plot(self, kind: str = "trend", *, wording: Wording | None = None) -> alt.LayerChart:
+        """One chart of the tests: an Altair chart, which a notebook shows and ``.save("trend.png")`` writes (or .svg, .html, .json).
 
-        head = "".join(f"<th>{name}</th>" for name in ("pooled", *(heading for *_, heading in HEADLINE)))
-        body = "".join(
-            f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell(value)}</td>" for value in lists.headline().values()) + "</tr>"
-            for name, lists in self.pooled.predictors().items()
+        Parameters
+        ----------
+        kind
+            "trend": NDCG@10 of the model and its best baseline from cutoff to cutoff; "lists": the same of all baselines, all cutoffs
+            together; "categories": takers expected and come, of the categories most taken.
+        wording
+            language of the chart; default English.
+
+        Raises `SpecificationError` for another kind, or (code ``nothing_to_draw``) where the tests hold nothing of it.
+        """
+        from persopredict import charts
+
+        charts.known_kind(kind, ("trend", "lists", "categories"))
+        words = charts.Words(wording.language if wording else "en")
+        if kind == "lists":
+            reached = {name: lists.all.ndcg_at_10 for name, lists in self.pooled.predictors().items() if lists.all.ndcg_at_10 >= 0}
+            ranked = sorted(reached.items(), key=lambda entry: (-entry[1], entry[0]))
+            bars = [charts.Bar(words.name(name), value, words.number(value, 3), name == MODEL) for name, value in ranked]
+            return charts.titled(charts.bars(bars, measure="NDCG@10", words=words), f"{self.target}: NDCG@10")
+        if kind == "categories":
+            columns = (getattr(self.pooled.categories, name)[:_TAKERS_SHOWN] for name in ("category", "expected", "actual", "by_chance"))
+            takers = [charts.Takers(*values) for values in zip(*columns, strict=True)]
+            return charts.titled(charts.takers(takers, words=words), self.target)
+        rivals = {self.best_baseline: self._steps(self.best_baseline)}
+        return charts.titled(charts.trend(self._steps(MODEL), rivals=rivals, measure="ndcg_at_10", words=words), self.target)
+
+    def _steps(self, predictor: str) -> list[Step]:
+        from persopredict.charts import Step
+
+        lists = [(fold, fold.predictors()[predictor].all.ndcg_at_10) for fold in self.folds]
+        return [Step(fold.pairs.label, reached, rows=fold.asked["all"].customers) for fold, reached in lists]
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the grade and its reason, the model's lists beside those of its baselines, cutoff by cutoff, and findings."""
+        pooled, steps = self.pooled, []
+        rows = [(name, *(cell(value) for value in lists.headline().values())) for name, lists in pooled.predictors().items()]
+        for fold in self.folds:
+            ours, theirs = fold.model.all.ndcg_at_10, fold.predictors()[self.best_baseline].all.ndcg_at_10
+            steps.append(
+                (fold.pairs.label, f"{fold.asked['all'].customers:,}", f"{fold.rows:,}", f"{fold.positives:,}", cell(ours), cell(theirs))
+            )
+        heading = ("cutoff", "customers", "pairs", "taken", "NDCG@10", f"of {self.best_baseline}")
+        return html.block(
+            html.title(f"{self.target}: grade {self.grade}", self.grade_reason),
+            html.table(("", *(name for *_, name in HEADLINE)), rows),
+            html.table(heading, steps),
+            html.note(self.findings()),
         )
-        title = f"<p><b>{escape(self.target)}: grade {self.grade}</b>. {escape(self.grade_reason)}</p>"
-        return f"{title}<table><tr>{head}</tr>{body}</table>"
 
 
 def _rows(result: RankedResult, width: int) -> Iterator[str]:
@@ -368,34 +268,3 @@ def _furthest(categories: Categories) -> Iterator[str]:
             short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
             takers = f"{categories.expected[place]:>9,.0f} takers expected, {categories.actual[place]:>9,} came"
             yield f"  {short:<{_LONGEST_NAME}} {takers} (by chance within {bound:,.0f})"
-
-
-def _ranked_result(values: Mapping[str, Any]) -> RankedResult:
-    table = {name: tuple(column) for name, column in values.get("categories", {}).items()}
-    intervals = {name: {metric: interval(pair) for metric, pair in found.items()} for name, found in values["intervals"].items()}
-    return RankedResult(
-        pairs=Result.from_dict(values["pairs"]),
-        base_rate_log_loss=number(values["base_rate_log_loss"]),
-        asked={variant: Asked(**counts) for variant, counts in values["asked"].items()},
-        model=_lists(values["model"]),
-        baselines={name: _lists(found) for name, found in values["baselines"].items()},
-        calibration_gap=number(values["calibration_gap"]),
-        calibration_categories=int(values["calibration_categories"]),
-        categories=Categories(**table),
-        intervals=intervals,
-    )
-
-
-def _lists(values: Mapping[str, Any]) -> Lists:
-    means = {variant: {name: number(values[variant][name]) for name in NAMES} for variant in VARIANTS}
-    return Lists(**{variant: RankingMetrics(**found) for variant, found in means.items()})
-
-
-def _gain(values: Mapping[str, Any]) -> Gain:
-    return Gain(
-        values["baseline"],
-        number(values["difference"]),
-        interval(values["interval"]),
-        number(values["relative"]),
-        interval(values["relative_interval"]),
-    )

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from persopredict import scoring_model, tracking
+from persopredict import html, scoring_model, tracking
 from persopredict.errors import PersopredictError, Problem
 from persopredict.learner import BoosterScorer
 from persopredict.times import instant
@@ -44,7 +44,7 @@ _ABANDONED = timedelta(days=1)  # Another machine's process can't be asked wheth
 _LONGEST = 6000  # Characters that MLflow keeps of a parameter.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModelVersion:
     """A registered version of a model.
 
@@ -70,6 +70,21 @@ class ModelVersion:
     run_id: str
     alias: Alias | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+
+    def __repr__(self) -> str:
+        """Name, version, and what its tags say of it.
+
+        >>> ModelVersion("churn", 3, "8f2c", "champion", {"grade": "B", "trained_until": "2017-12-03T05:00:00+00:00"})
+        ModelVersion(churn, version 3, champion, grade B, trained until 2017-12-03)
+        """
+        until = f"trained until {self.trained_until:%Y-%m-%d}" if self.trained_until else ""
+        grade = f"grade {self.tags['grade']}" if "grade" in self.tags else ""
+        return f"ModelVersion({', '.join(filter(None, (self.name, f'version {self.version}', self.alias, grade, until)))})"
+
+    def _repr_html_(self) -> str:
+        facts = {**({"alias": self.alias} if self.alias else {}), "run": self.run_id, "uri": self.uri}
+        facts |= {key.replace("_", " "): text for key, text in self.tags.items()}
+        return html.block(html.title(f"{self.name}, version {self.version}"), html.facts(facts))
 
     @property
     def uri(self) -> str:
@@ -164,6 +179,17 @@ class Registry:
     def challenger(self, name: str) -> ModelVersion | None:
         """The version that waits to be compared with the champion; None if there is none."""
         return self._by_alias(name, "challenger")
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        """A version, whatever its aliases; raises `PersopredictError` (``tracking_missing``) if there is none."""
+        with self._session(f"looking for {name} version {number}"):
+            found = self._client.get_model_version(name, str(number))
+            return ModelVersion(name, number, str(found.run_id), tags=MappingProxyType(dict(found.tags)))
+
+    def parameters(self, version: ModelVersion) -> Mapping[str, str]:
+        """What a version was made with, as text: ``model_kind``, ``features``, ``versions.lightgbm``, …"""
+        with self._session(f"reading the parameters of {version.name} version {version.version}"):
+            return MappingProxyType(dict(self._client.get_run(version.run_id).data.params))
 
     def load(self, name: str, version: int) -> Predictor:
         """The predictor of a version; raises `PersopredictError` if there is no such version or its files are gone."""

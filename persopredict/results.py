@@ -7,16 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from persopredict import results_text
+from persopredict import html, results_html, results_text
 from persopredict.calibration import Choice
+from persopredict.cells import between, cell, percent
 from persopredict.comparison import Against, Interval, Paired
 from persopredict.curves import Audience
 from persopredict.cutoff_results import MODEL, Result, interval, number, paired, plain
 from persopredict.errors import Problem
-from persopredict.results_text import at_cutoffs, between, cell, local, percent
+from persopredict.results_text import at_cutoffs, local
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
+
+    from persopredict.wording import Wording
 
 __all__ = ["MODEL", "Evaluation", "Grade", "Result", "at_cutoffs", "cell", "interval", "local", "number", "plain"]
 
@@ -42,6 +46,7 @@ class Evaluation:
     kind : of the model that is shipped, as in the attributes' `model_kind`; "" where it is not known.
     kinds : what it was chosen by: each candidate's pooled out-of-time log-loss.
     suspected : what looks like leakage; their examples are not stored.
+    share : of the customers that were trained and tested with; below 1 they were drawn by md5, because there are more than a model can use.
     """
 
     target: str
@@ -57,6 +62,7 @@ class Evaluation:
     kind: str = ""
     kinds: Mapping[str, float] = field(default_factory=dict)
     suspected: tuple[Problem, ...] = ()
+    share: float = 1.0
 
     @property
     def against(self) -> Mapping[str, Against]:
@@ -71,14 +77,14 @@ class Evaluation:
         size, share
             how many to contact, 1 to `of`, or which share, above 0 and at most 1: one of the two.
         of
-            how many customers they are chosen from; by default as many as the latest cutoff had.
+            how many customers they are chosen from; by default as many as were asked at the latest cutoff.
 
         In the tests the same share was taken at each cutoff. Between the hundredths that are kept, values are interpolated; below 1% it is
         the precision of the first hundredth. Works on a loaded model as well.
 
         Raises `SpecificationError` for an impossible size or share, or where an older version evaluated the model and kept no curve.
         """
-        latest = [fold.rows for fold in self.folds if fold.rows]
+        latest = [round(fold.rows / self.share) for fold in self.folds if fold.rows]
         return self.pooled.curve.audience(size, share=share, of=latest[-1] if of is None and latest else of)
 
     def summary(self) -> dict[str, float]:
@@ -144,11 +150,17 @@ class Evaluation:
             kind=values.get("kind", ""),
             kinds={kind: number(value) for kind, value in values.get("kinds", {}).items()},
             suspected=tuple(Problem(**problem) for problem in values.get("suspected", ())),
+            share=float(values.get("share", 1.0)),
         )
+
+    def __repr__(self) -> str:
+        """In a line; `str` tells all of it."""
+        return f"Evaluation({self.target}, grade {self.grade}, {len(self.folds)} cutoffs, {self.pooled.rows:,} rows)"
 
     def __str__(self) -> str:
         """The grade and its reason, the model beside its baselines, cutoff by cutoff, by decile, and how right its probabilities are."""
         head = [f"{self.target}: grade {self.grade}. {self.grade_reason}", *results_text.chosen(self.kind, self.kinds)]
+        head += results_text.share(self.share)
         blocks = [
             [*head, *results_text.suspicions(self.suspected)],
             [*results_text.predictors(self.pooled), *results_text.ahead(self.pooled)],
@@ -167,6 +179,7 @@ class Evaluation:
         yield self.grade_reason
         yield from results_text.suspicions(self.suspected)
         yield from results_text.chosen(self.kind, self.kinds)
+        yield from results_text.share(self.share)
         when = at_cutoffs([fold.cutoff for fold in self.folds], timezone)
         yield f"tested on {pooled.rows:,} snapshots of customers{when}: {pooled.positives:,} ({percent(pooled.rate)}) with the outcome"
         yield from results_text.predictors(pooled)
@@ -175,18 +188,47 @@ class Evaluation:
             found = (f"{cell(fold.model.auc)}{between(fold.interval('auc'))}" for fold in self.folds)
             yield "model's AUC by cutoff: " + ", ".join(found)
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def plot(self, kind: str = "gain", *, wording: Wording | None = None) -> alt.LayerChart:
+        """One chart of the tests: an Altair chart, which a notebook shows and ``.save("gain.png")`` writes (or .svg, .html, .json).
 
-        shown = ("auc", "average_precision", "log_loss", "brier_skill", "ece", "lift_top_decile")
-        metrics = [(name, *(cell(getattr(found, key)) for key in shown)) for name, found in self.pooled.predictors().items()]
+        Parameters
+        ----------
+        kind
+            "gain": the share of all outcomes that each share of the customers holds, the likeliest first, with the baselines beside;
+            "lift": outcomes by tenths of the customers, expected and come; "precision": of audiences of every size, with 95% intervals;
+            "reliability": what was said beside what came; "scores": how the probabilities are spread; "trend": AUC from cutoff to cutoff,
+            with 95% intervals; "skill": the same of skill against the best baseline.
+        wording
+            language of the chart; default English.
+
+        Raises `SpecificationError` for another kind, or (code ``nothing_to_draw``) where the tests hold nothing of it.
+        """
+        from persopredict import charts
+
+        charts.known_kind(kind, [*charts.KINDS, "trend", "skill"])
+        words = charts.Words(wording.language if wording else "en")
+        if kind in charts.KINDS:
+            return charts.titled(charts.of_result(self.pooled, kind, words), self.target)
+        if kind == "trend":
+            return charts.titled(charts.trend(charts.steps(self.folds), words=words), self.target)
+        steps = charts.steps(self.folds, "skill", baseline=self.best_baseline)
+        title = words("trend.skill", baseline=words.name(self.best_baseline))
+        return charts.titled(charts.trend(steps, measure="skill", title=title, words=words), self.target)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the grade and its reason, the model beside its baselines, cutoff by cutoff; more to be opened."""
+        heading = ("cutoff", "rows", "positives", "AUC (95% interval)", f"skill against {self.best_baseline}")
         steps = [
             (fold.label, f"{fold.rows:,}", f"{fold.positives:,}", cell(fold.model.auc) + between(fold.interval("auc")),
              percent(fold.skill(self.best_baseline)[0]))
             for fold in self.folds
         ]  # fmt: skip
-        said = [*results_text.chosen(self.kind, self.kinds), *results_text.suspicions(self.suspected)]
-        title = f"<p><b>{escape(self.target)}: grade {self.grade}</b>. {escape(self.grade_reason)}</p>"
-        tables = results_text.table_html(("pooled", *(name.replace("_", " ") for name in shown)), metrics)
-        tables += results_text.table_html(("cutoff", "rows", "positives", "AUC", f"skill against {self.best_baseline}"), steps)
-        return title + (f"<p>{'<br>'.join(map(escape, said))}</p>" if said else "") + tables
+        said = [*results_text.chosen(self.kind, self.kinds), *results_text.share(self.share), *results_text.suspicions(self.suspected)]
+        return html.block(
+            html.title(f"{self.target}: grade {self.grade}", self.grade_reason),
+            results_html.predictors(self.pooled.predictors()),
+            html.table(heading, steps),
+            results_html.deciles(self.pooled.curve),
+            results_html.reliability(self.pooled.reliability),
+            html.note(said),
+        )

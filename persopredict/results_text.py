@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, time
 
-from persopredict.comparison import Interval
+from persopredict.cells import between, cell, percent
 from persopredict.cutoff_results import MODEL, Result
 from persopredict.errors import Problem
 from persopredict.metrics import Metrics
@@ -23,33 +23,6 @@ _COLUMNS = (
     ("by chance", "ece_chance_p95", 4),
     ("lift 10%", "lift_top_decile", 2),
 )
-
-
-def cell(value: float, decimals: int = 3) -> str:
-    """A metric as a table shows it.
-
-    >>> cell(0.25), cell(float("nan"))
-    ('0.250', '–')
-    """
-    return f"{value:.{decimals}f}" if math.isfinite(value) else "–"
-
-
-def percent(value: float) -> str:
-    """A share as a table shows it.
-
-    >>> percent(0.0831), percent(float("nan"))
-    ('8.3%', '–')
-    """
-    return f"{value:z.1%}" if math.isfinite(value) else "–"
-
-
-def between(bounds: Interval, decimals: int = 3) -> str:
-    """An interval as a table shows it, "" where there is none.
-
-    >>> between((0.7, 0.8)), between((float("nan"), float("nan")))
-    (' (0.700 to 0.800)', '')
-    """
-    return f" ({bounds[0]:z.{decimals}f} to {bounds[1]:z.{decimals}f})" if math.isfinite(bounds[0]) else ""
 
 
 def local(moment: datetime, timezone: str) -> str:
@@ -80,6 +53,17 @@ def chosen(kind: str, kinds: Mapping[str, float]) -> Iterator[str]:
         found = sorted(kinds.items(), key=lambda entry: (math.isnan(entry[1]), entry[1], entry[0]))
         compared = ", ".join(f"{name} {cell(value, 4)}" for name, value in found)
         yield f"model: {kind}{', chosen by out-of-time log-loss: ' if compared else ''}{compared}"
+
+
+def share(share: float) -> list[str]:
+    """That not all customers were looked at, if so.
+
+    >>> share(1.0), share(0.048)
+    ([], ['Trained and tested with 4.8% of the customers, drawn by md5 of their ids: more would not change the model.'])
+    """
+    if share >= 1:
+        return []
+    return [f"Trained and tested with {percent(share)} of the customers, drawn by md5 of their ids: more would not change the model."]
 
 
 def suspicions(suspected: Sequence[Problem]) -> Iterator[str]:
@@ -146,13 +130,3 @@ def reliability(result: Result) -> Iterator[str]:
         outside = "" if found.holds else "  outside"
         bounds = f"{percent(found.lower)} to {percent(found.upper)}"
         yield f"{found.rows:>18,} {percent(found.predicted):>10} {percent(found.observed):>10}  {bounds}{outside}"
-
-
-def table_html(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a notebook; texts are escaped."""
-    from html import escape
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in cells) + "</tr>"
-
-    return f"<table>{line(heading, 'th')}{''.join(line(cells, 'td') for cells in rows)}</table>"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
@@ -21,6 +22,7 @@ from persopredict.features.spec import CALENDAR
 from persopredict.sources import MODEL, Constant
 from persopredict.targets import KINDS_OF_AFFINITY
 from persopredict.times import Duration, instant, zone
+from persopredict.wording import Wording
 
 Moment = str | date | datetime
 
@@ -94,6 +96,18 @@ def _facts(value: object) -> dict[str, str | Constant]:
     if not found:
         raise ValueError("there are no facts")
     return found
+
+
+def _words(value: object, argument: str) -> Any:
+    """What `Wording` takes as this argument; its own problems are the reason where it does not."""
+    if not isinstance(value, str) and not (isinstance(value, dict) and all(isinstance(text, str) for text in value.values())):
+        raise ValueError
+    given: dict[str, Any] = {argument: value}
+    try:
+        Wording(**given)
+    except SpecificationError as error:
+        raise ValueError("; ".join(problem.message for problem in error.problems) or str(error)) from None
+    return value
 
 
 def _key(value: object) -> str | dict[str, str]:
@@ -286,6 +300,26 @@ class JobSettings(Section):
     keep: DurationText | None = Field(None, description=f"{_DURATION}: how long attributes are kept (default: for ever)")
     min_grade: Literal["A", "B", "C"] = Field(
         "B", description="'A', 'B' or 'C': the least grade with which a model becomes champion; 'C' is every grade"
+    )
+
+
+class Report(Section):
+    """`[report]`."""
+
+    language: Annotated[str, AfterValidator(partial(_words, argument="language"))] = Field(
+        "en", description="'en' or 'es', or either with a region, like 'es-MX'"
+    )
+    path: Annotated[str, StringConstraints(pattern=r"(?i)\.html?$")] | None = Field(
+        None, description="an HTML file (default: report.html beside the warehouse)"
+    )
+    currency: Annotated[str, AfterValidator(partial(_words, argument="currency"))] | None = Field(
+        None, description="the currency of the column value, like 'EUR' (default: amounts are plain numbers)"
+    )
+    labels: Annotated[dict[str, str], PlainValidator(partial(_words, argument="labels"))] = Field(
+        {}, description="sentences for features, by their names, like { recency_all = 'last seen {value} days ago' }"
+    )
+    names: Annotated[dict[str, str], PlainValidator(partial(_words, argument="names"))] = Field(
+        {}, description="words for events, columns and categories, by their names, like { coupon_redemption = 'coupon' }"
     )
 
 

@@ -17,14 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from persopredict import conditions, outcomes
+from persopredict import conditions, html, outcomes, progress
+from persopredict.drawn import drawn
 from persopredict.engines.base import Step
 from persopredict.errors import Problem, SpecificationError
 from persopredict.events import EventLog, Moment
 from persopredict.features.measures import LEAST, Need, needs
 from persopredict.features.spec import Feature, check_features
 from persopredict.measuring import Batch, Measuring
-from persopredict.spine import Spine
+from persopredict.spine import Members, Spine
 from persopredict.survey import Labels, Survey
 from persopredict.targets import Target
 from persopredict.times import Duration, instant, local_midnight
@@ -90,6 +91,7 @@ def snapshots(
     spine: Any = None,
     *,
     until: Moment | None = None,
+    share: float = 1.0,
 ) -> Snapshots:
     """Snapshots of `events` at `cutoffs`, or at the rows of a spine.
 
@@ -103,6 +105,7 @@ def snapshots(
     spine : instead of cutoffs, a frame (or a path, or whatever a log is made of) with the columns ``customer_id`` and ``cutoff``, which may
         be any instant, like that of an event. Its rows are the answer's, each once, whether eligible or not.
     until : labels count only what was known before it; default no limit.
+    share : of the customers, above 0; below 1 (default) they are drawn by md5 of their ids, and the rest of the log is not looked at.
 
     Returns
     -------
@@ -123,13 +126,18 @@ def snapshots(
         problems.append(Problem("no_cutoff", "both cutoffs and a spine were given", remedy="a spine has its own cutoffs: give no others"))
     elif spine is None and not moments:
         problems.append(Problem("no_cutoff", "there is no cutoff", remedy="give at least one, see rolling_cutoffs, or a spine"))
-    rows = Spine(spine, events) if spine is not None and not problems else None
+    if not 0 < share <= 1 or (spine is not None and share < 1):
+        remedy = "give more than 0 and at most 1" if spine is None else "a spine says itself which rows there are: leave share out"
+        problems.append(Problem("share", f"share is {share!r}", remedy=remedy))
+    rows = None
+    if spine is not None and not problems:
+        rows = spine if isinstance(spine, Members) else Spine(spine, events)
     latest = moments[-1] if moments else None if rows is None else rows.last
     chosen = tuple(default_features(events, until=latest) if features is None else features)
     problems = [*check_features(chosen, events.columns, events.numeric), *_target_problems(asked, events), *problems]
     if problems:
         raise SpecificationError("the snapshots can't be planned", problems)
-    return Snapshots(events, moments, chosen, asked, None if until is None else instant(until, events.zone), rows)
+    return Snapshots(events, moments, chosen, asked, None if until is None else instant(until, events.zone), rows, share)
 
 
 def _target_problems(targets: Sequence[Target], events: EventLog) -> list[Problem]:
@@ -143,7 +151,7 @@ def _target_problems(targets: Sequence[Target], events: EventLog) -> list[Proble
     return problems + [Problem("target_name", f"two targets are named {name!r}") for name in twice]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshots:
     """A plan of snapshots. Nothing is computed before `batches`, `to_arrow`, `to_pandas` or `to_parquet`."""
 
@@ -152,7 +160,40 @@ class Snapshots:
     features: tuple[Feature, ...]
     targets: tuple[Target, ...] = ()
     until: datetime | None = None
-    spine: Spine | None = None
+    spine: Spine | Members | None = None
+    share: float = 1.0
+
+    def __repr__(self) -> str:
+        """What is planned; nothing is computed.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"customer_id": [1, 1], "event_at": ["2024-01-01", "2024-04-01"], "event": ["visit", "visit"]})
+        >>> snapshots(EventLog(frame), ["2024-02-01", "2024-03-01"], [Feature("recency", fallback=None)])
+        Snapshots(2 cutoffs, 2024-02-01 to 2024-03-01, 1 feature; not computed)
+        """
+        labels = f", {_counted(self.targets, 'label')}" if self.targets else ""
+        return f"Snapshots({self._rows_in_words}, {_counted(self.features, 'feature')}{labels}; not computed)"
+
+    @property
+    def _rows_in_words(self) -> str:
+        if self.spine is not None:
+            return repr(self.spine)
+        first, last = (f"{cutoff.astimezone(self.events.zone):%Y-%m-%d}" for cutoff in (self.cutoffs[0], self.cutoffs[-1]))
+        drawn_ = f", {self.share:.1%} of the customers" if self.share < 1 else ""
+        return f"{_counted(self.cutoffs, 'cutoff')}, {first} to {last}{drawn_}"
+
+    def _repr_html_(self) -> str:
+        until = "" if self.until is None else f"{self.until.astimezone(self.events.zone):%Y-%m-%d}"
+        facts = {"rows": self._rows_in_words, "time zone": self.events.timezone, "labels known until": until}
+        asked = zip(self.label_names, self.targets, strict=True)
+        labels = html.table(("label", "is 1 if", "asked of"), [(name, t.meaning, t.asked_of) for name, t in asked], words=(0, 1, 2))
+        features = html.table(("feature", "what it is"), [(each.name, each.label) for each in self.features], words=(0, 1))
+        return html.block(
+            html.title("Snapshots", "a plan: to_arrow(), to_pandas(), to_parquet(path) or batches() compute it"),
+            html.facts({name: text for name, text in facts.items() if text}),
+            *([labels] if self.targets else []),
+            html.folded(_counted(self.features, "feature"), features),
+        )
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -169,7 +210,7 @@ class Snapshots:
         if whole:
             wanted += [need for feature in self.features for need in needs(feature, self._numeric)]
         labels = Labels(self.targets, self.until) if whole else None
-        return Measuring(Survey(self.events, wanted, cutoffs=self.cutoffs, spine=self.spine, labels=labels))
+        return Measuring(Survey(drawn(self.events, self.share), wanted, cutoffs=self.cutoffs, spine=self.spine, labels=labels))
 
     def steps(self) -> list[Step]:
         """The named steps: those that put the log in order, and those that are run for every range of customers."""
@@ -225,7 +266,8 @@ class Snapshots:
 
     def to_arrow(self) -> pa.Table:
         """One Arrow table."""
-        return pa.Table.from_batches(list(self.batches()))
+        with progress.task("snapshots"):
+            return pa.Table.from_batches(list(self.batches()))
 
     def to_pandas(self) -> pd.DataFrame:
         """A pandas frame; a label with nulls becomes float64."""
@@ -234,12 +276,13 @@ class Snapshots:
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write a Parquet file, batch by batch; returns its path."""
-        batches = self.batches()
-        first = next(batches)
-        with pq.ParquetWriter(path, first.schema) as writer:
-            writer.write_batch(first)
-            for batch in batches:
-                writer.write_batch(batch)
+        with progress.task(f"snapshots into {Path(path).name}"):
+            batches = self.batches()
+            first = next(batches)
+            with pq.ParquetWriter(path, first.schema) as writer:
+                writer.write_batch(first)
+                for batch in batches:
+                    writer.write_batch(batch)
         return Path(path)
 
     def population(self) -> pa.Table:
@@ -256,6 +299,10 @@ class Snapshots:
 
 
 _Mask = npt.NDArray[np.bool_]
+
+
+def _counted(items: Sequence[Any], noun: str) -> str:
+    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _flat(values: npt.NDArray[Any], kept: _Mask | None) -> npt.NDArray[Any]:

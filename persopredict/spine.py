@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from persopredict.engines.base import Engine, Step
-from persopredict.engines.expressions import cast_to, col, count, func, lit, moment, select, table
+from persopredict.engines.expressions import cast_to, col, count, func, lit, microseconds, moment, select, table
 from persopredict.errors import DataError, Problem
 from persopredict.events import EventLog
 from persopredict.features.measured import integers
@@ -19,6 +20,8 @@ from persopredict.intake import CUSTOMERS
 from persopredict.sources import CUSTOMER, constant
 
 SPINE = "spine"
+#: Ids, customer numbers (-1 for customers that the log does not know) and cutoffs, in order of ids and cutoffs.
+Numbered = tuple[pa.Array, Integers, Integers]
 
 
 class Spine:
@@ -55,25 +58,49 @@ class Spine:
         sides = {name: func(name.upper(), col("event_us")) for name in ("min", "max")}
         self.span: Integers = np.array(self._rows.engine.rows(Step("span", select(sides, self._rows.table)))[0], np.int64)
 
-    def rows(self, engine: Engine) -> tuple[pa.Array, Integers, Integers]:
-        """Ids, customer numbers (-1 for customers that the log does not know) and cutoffs, in order of ids and cutoffs.
-
-        `engine` is the log's: the rows are its table `spine` for as long as they are being numbered.
-        """
+    def rows(self, engine: Engine) -> Numbered:
+        """Its rows; `engine` is the log's."""
         given = {"customer_id": col("customer_id"), "cutoff_us": col("event_us")}
-        engine.load(SPINE, self._rows.engine.arrow(Step(SPINE, select(given, self._rows.table))))
-        columns: dict[str, exp.Expression] = {
-            "customer_id": col("customer_id", SPINE),
-            "number": func("COALESCE", cast_to(col(CUSTOMER, CUSTOMERS), "BIGINT"), lit(-1)),
-            "cutoff_us": col("cutoff_us", SPINE),
-        }
-        same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", SPINE))
-        query = select(columns, table(SPINE)).join(table(CUSTOMERS), on=same, join_type="left")
-        found = engine.arrow(Step("spine_rows", query.order_by(col("customer_id", SPINE), col("cutoff_us", SPINE))))
-        engine.drop(SPINE)
-        return found.column(0).combine_chunks(), integers(found.column(1)), integers(found.column(2))
+        return _numbered(engine, self._rows.engine.arrow(Step(SPINE, select(given, self._rows.table))))
 
     @property
     def last(self) -> datetime:
         """The last cutoff."""
         return moment(int(self.span.max()))
+
+    def __repr__(self) -> str:
+        """From when to when its cutoffs are."""
+        first, last = (moment(int(side)) for side in self.span)
+        return f"Spine(cutoffs from {first:%Y-%m-%d} to {last:%Y-%m-%d})"
+
+
+class Members:
+    """Some customers at one moment, as a spine: of a large log only their events are looked at. What is known of them is the same."""
+
+    def __init__(self, customers: Sequence[str], at: datetime) -> None:
+        self.customers, self.last = tuple(customers), at
+        self.span: Integers = np.full(2, microseconds(at), np.int64)
+
+    def rows(self, engine: Engine) -> Numbered:
+        """Its rows; `engine` is the log's."""
+        cutoffs = pa.array(np.full(len(self.customers), self.span[0]), pa.int64())
+        return _numbered(engine, pa.table({"customer_id": pa.array(self.customers, pa.string()), "cutoff_us": cutoffs}))
+
+    def __repr__(self) -> str:
+        """How many; who they are is nobody's business."""
+        return f"Members({len(self.customers):,} customers at {self.last:%Y-%m-%d})"
+
+
+def _numbered(engine: Engine, given: pa.Table) -> Numbered:
+    """The rows of a table with the customers' numbers, which for a moment is the log's own table `spine`."""
+    engine.load(SPINE, given)
+    columns: dict[str, exp.Expression] = {
+        "customer_id": col("customer_id", SPINE),
+        "number": func("COALESCE", cast_to(col(CUSTOMER, CUSTOMERS), "BIGINT"), lit(-1)),
+        "cutoff_us": col("cutoff_us", SPINE),
+    }
+    same = exp.EQ(this=col("customer_id", CUSTOMERS), expression=col("customer_id", SPINE))
+    query = select(columns, table(SPINE)).join(table(CUSTOMERS), on=same, join_type="left")
+    found = engine.arrow(Step("spine_rows", query.order_by(col("customer_id", SPINE), col("cutoff_us", SPINE))))
+    engine.drop(SPINE)
+    return found.column(0).combine_chunks(), integers(found.column(1)), integers(found.column(2))

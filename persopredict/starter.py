@@ -209,6 +209,10 @@ max_staleness = "3d"  # refuse to publish if the events stop earlier than this b
 # keep = "365d"  # how long attributes are kept
 # min_grade = "C"  # let models serve too that are not shown to be better than their baseline
 
+[report]
+language = "en"  # of the report and of reasons: en or es, with a region too, like es-MX
+# path = "report.html"  # written by every run; default: report.html beside the warehouse
+
 [warehouse]
 url = "warehouse.duckdb"  # where the attributes go
 """

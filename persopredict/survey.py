@@ -19,7 +19,7 @@ from persopredict.features.fold import BLOCK
 from persopredict.features.measures import MILLION, WORD, Asked, Distinct, Integers, Need
 from persopredict.features.plan import Log
 from persopredict.lookups import JoinedLookup
-from persopredict.spine import Spine
+from persopredict.spine import Members, Spine
 from persopredict.targets import Target
 from persopredict.times import WallClock
 
@@ -94,7 +94,7 @@ class Survey:
         wanted: Sequence[Need],
         *,
         cutoffs: Sequence[datetime],
-        spine: Spine | None = None,
+        spine: Spine | Members | None = None,
         labels: Labels | None = None,
     ) -> None:
         self.events, self.spine = events, spine

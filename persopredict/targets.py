@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from persopredict import conditions
+from persopredict import conditions, html
 from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.times import Duration
 
 Event = str | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """What all targets share. Use `Conversion`, `Churn`, `Cancellation` or `Affinity`.
+    """What all targets share. Use `Conversion`, `Churn`, `Cancellation` or `Affinity`. Printed, it is a sentence.
 
     Parameters
     ----------
@@ -94,6 +94,34 @@ class Target:
         """The events that the label needs to have been observed."""
         return frozenset(self.event_names)
 
+    @property
+    def meaning(self) -> str:
+        """The outcome that a probability is of, in words."""
+        return f"at least one {self._events} {self._within}"
+
+    @property
+    def asked_of(self) -> str:
+        """Who is asked, in words."""
+        return f"customers with {self._history}{self._since_cohort}"
+
+    @property
+    def _history(self) -> str:
+        return f"any event in the {in_words(self.active_within)} before" if self.active_within else "any event before"
+
+    @property
+    def _events(self) -> str:
+        return named(self.event_names) + (f" with {self.where}" if self.where else "")
+
+    @property
+    def _within(self) -> str:
+        if not self.gap:
+            return f"within {in_words(self.horizon)}"
+        return f"within the {in_words(self.horizon)} that begin {in_words(self.gap)} later"
+
+    @property
+    def _since_cohort(self) -> str:
+        return f", from their first event with {self.cohort} on" if self.cohort else ""
+
     def question(self) -> dict[str, Any]:
         """What is asked, JSON-ready: all but how much of the answer is published. Models of one question can be compared."""
         return self.to_dict()
@@ -113,8 +141,41 @@ class Target:
             values[item.name] = list(value) if isinstance(value, tuple) else value
         return values
 
+    def __repr__(self) -> str:
+        """As it is written: the event, the horizon and whatever is not as by default.
 
-@dataclass(frozen=True, slots=True)
+        >>> Churn("purchase", "4w", active_within="56d")
+        Churn('purchase', '28d', active_within='56d')
+        """
+        given = [
+            f"{item.name}={_written(getattr(self, item.name))}"
+            for item in fields(self)
+            if item.name not in ("event", "horizon") and getattr(self, item.name) != self._by_default(item.name, item.default)
+        ]
+        return f"{type(self).__name__}({', '.join([_written(self.event), _written(self.horizon), *given])})"
+
+    def _by_default(self, key: str, default: Any) -> Any:
+        return self._default_name() if key == "name" else default
+
+    def __str__(self) -> str:
+        """Name, outcome and who is asked, in one sentence.
+
+        >>> print(Churn("purchase", "28d"))
+        churn_purchase_28d: no purchase within 28 days, asked of customers with at least one purchase in the 91 days before
+        """
+        return f"{self.name}: {self.meaning}, asked of {self.asked_of}"
+
+    def _repr_html_(self) -> str:
+        arguments = {"type": self.type, "event": named(self.event_names), "horizon": in_words(self.horizon)}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name not in ("event", "horizon", "name") and value not in (None, False, (), Duration()):
+                arguments[item.name.replace("_", " ")] = in_words(value) if isinstance(value, Duration) else _listed(value)
+        sentence = f"Predicts {self.meaning}. Asked of {self.asked_of}."
+        return html.block(html.title(self.name, sentence), html.folded("arguments", html.facts(arguments)))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Conversion(Target):
     """Will the customer do `event` within the horizon? ``once=True`` leaves out those who already did.
 
@@ -125,8 +186,13 @@ class Conversion(Target):
     once: bool = field(default=False, kw_only=True)
     type: ClassVar[str] = "conversion"
 
+    @property
+    def asked_of(self) -> str:
+        """Who is asked, in words."""
+        return f"customers with {self._history}{f' and no {self._events} so far' if self.once else ''}{self._since_cohort}"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Churn(Target):
     """Will the customer stay away: no `event` within the horizon? Eligible: at least one `event` within `active_within` before the cutoff.
 
@@ -144,8 +210,19 @@ class Churn(Target):
         """Activity is the event itself: who stopped long ago can't leave again."""
         return self.outcome
 
+    @property
+    def meaning(self) -> str:
+        """The outcome that a probability is of, in words."""
+        return f"no {self._events} {self._within}"
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def asked_of(self) -> str:
+        """Who is asked, in words."""
+        recent = f"in the {in_words(self.active_within)} before" if self.active_within else "before"
+        return f"customers with at least one {self._events} {recent}{self._since_cohort}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Cancellation(Target):
     """Will a running contract end by `event` within the horizon?
 
@@ -179,12 +256,23 @@ class Cancellation(Target):
         """The ends, competing ones included."""
         return frozenset((*self.event_names, *self.competing))
 
+    @property
+    def meaning(self) -> str:
+        """The outcome that a probability is of, in words."""
+        return f"the contract ends by {self._events} {self._within}{f', not by {named(self.competing)}' if self.competing else ''}"
+
+    @property
+    def asked_of(self) -> str:
+        """Who is asked, in words."""
+        recent = f", active in the {in_words(self.active_within)} before" if self.active_within else ""
+        return f"customers with a running contract{recent}{self._since_cohort}"
+
 
 #: What an affinity may be about besides the levels of `category`.
 KINDS_OF_AFFINITY = ("item_id", "channel", "hour", "weekday")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Affinity(Target):
     """Which values of `by` is the customer drawn to: at least one `event` of the value within the horizon?
 
@@ -217,12 +305,44 @@ class Affinity(Target):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 problems.append(Problem(f"target_{key}", f"{key}={value!r} must be a whole number, at least {least}"))
 
+    @property
+    def meaning(self) -> str:
+        """The outcome that a probability is of, in words."""
+        return f"at least one {self._events} {self._within}, for each {named((self.by,))}"
+
     def question(self) -> dict[str, Any]:
         """What is asked, JSON-ready: `top` and `top_new` only say how much of the answer is published."""
         return {key: value for key, value in self.to_dict().items() if key not in ("top", "top_new")}
 
     def _default_name(self) -> str:
         return re.sub(r"[^a-z0-9]+", "_", f"{self.type}_{self.by}_{self.horizon}".lower()).strip("_")
+
+
+def in_words(length: Duration) -> str:
+    """A length of time as people write it.
+
+    >>> in_words(Duration(days=28)), in_words(Duration(hours=1)), in_words(Duration(days=1, hours=12))
+    ('28 days', '1 hour', '36 hours')
+    """
+    number, unit = (length.days * 24 + length.hours, "hour") if length.hours else (length.days, "day")
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def named(names: Sequence[str]) -> str:
+    """Names of events or columns as people write them.
+
+    >>> named(["coupon_redemption", "visit"])
+    'coupon redemption or visit'
+    """
+    return " or ".join(name.removesuffix("_id").replace("_", " ") for name in names)
+
+
+def _written(value: Any) -> str:
+    return repr(str(value)) if isinstance(value, Duration) else repr(value)
+
+
+def _listed(value: Any) -> str:
+    return named(value) if isinstance(value, tuple) else str(value)
 
 
 def _event_names(event: Any) -> Event:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import timezone as fixed_offset
 from zoneinfo import ZoneInfo, available_timezones
 
 import numpy as np
@@ -147,6 +148,17 @@ def local_midnight(moment: datetime, timezone: tzinfo) -> datetime:
     """
     local = moment.astimezone(timezone)
     return datetime(local.year, local.month, local.day, tzinfo=timezone).astimezone(UTC)
+
+
+def on_the_clock(moment: datetime, timezone: tzinfo) -> datetime:
+    """The same instant as the clocks of `timezone` show it, with the offset that they have then: a fixed one, so that two of them compare
+    as instants, also within an hour that these clocks repeat.
+
+    >>> print(on_the_clock(instant("2017-12-03T05:00:00Z"), zone("America/New_York")))
+    2017-12-03 00:00:00-05:00
+    """
+    local = moment.astimezone(timezone)
+    return local.replace(tzinfo=fixed_offset(local.utcoffset() or timedelta()))
 
 
 def offsets(timezone: tzinfo, start: datetime, end: datetime) -> list[tuple[datetime | None, int]]:

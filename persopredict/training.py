@@ -27,8 +27,10 @@ from persopredict.forward import FOLDS, calibrated, splitter, tested_cutoffs, to
 from persopredict.kinds import Taught
 from persopredict.learner import Scorer
 from persopredict.metrics import log_loss
+from persopredict.progress import track
 from persopredict.snapshots import snapshots
 from persopredict.targets import Target
+from persopredict.times import on_the_clock
 from persopredict.usability import MIN_POSITIVES
 from persopredict.validation import ForwardSplit
 
@@ -144,7 +146,8 @@ class Tested:
 class Training:
     """How the models of a target are made, those of the folds and the shipped one alike.
 
-    `features`: asked for. `estimator`: what the user gave, None to let the library's own kinds of models compete.
+    `features`: asked for. `estimator`: what the user gave, None to let the library's own kinds of models compete. `share`: of the customers
+    that are looked at, drawn by md5.
     """
 
     events: EventLog
@@ -153,6 +156,7 @@ class Training:
     estimator: Any
     calibration: Literal["auto"] | Kind
     random_state: int
+    share: float = 1.0
 
     @cached_property
     def computed(self) -> tuple[Feature, ...]:
@@ -207,7 +211,8 @@ class Training:
         distinct = rows.cutoffs
         # Where kinds compete, one test more comes before the others: it is not judged, but the first choice rests on it.
         most = FOLDS + (len(self.competing) > 1)
-        tests = [self._test(cutoff, rows, distinct) for cutoff in tested_cutoffs(self.events, self.target, distinct, most)]
+        tested = tested_cutoffs(self.events, self.target, distinct, most)
+        tests = [self._test(cutoff, rows, distinct) for cutoff in track(tested, "cutoff")]
         found = [test for test in tests if test is not None]
         if not found:
             text = f"no test cutoff has {_LEAST_TO_TRAIN} customers with and without the outcome to train on before it"
@@ -230,7 +235,7 @@ class Training:
         logits = {kind: scorer.logits(asked.X[:, lesson.columns(scorer.names)]) for kind, scorer in scorers.items()}
         without = Labelled(asked.customer_id, asked.cutoff, asked.X[:, :0], asked.y)
         baselines = lesson.rivals.predict(asked.X, lesson.names)
-        return OutOfTime(cutoff, without, logits, baselines, len(taught.y), taught.positives, known)
+        return OutOfTime(on_the_clock(cutoff, self.events.zone), without, logits, baselines, len(taught.y), taught.positives, known)
 
     def tested(self, tests: Sequence[OutOfTime]) -> Tested:
         """Each test by the kind, and with the calibration, that the tests before it had taught at its cutoff; and what is shipped."""
@@ -266,4 +271,4 @@ class Training:
         return calibrated([test.cutoff for test in tests], scores, self.splitter, self.calibration)
 
     def _snapshots(self, cutoffs: Sequence[datetime], features: Sequence[Feature], until: datetime) -> pa.Table:
-        return snapshots(self.events, cutoffs, features, [self.target], until=until).to_arrow()
+        return snapshots(self.events, cutoffs, features, [self.target], until=until, share=self.share).to_arrow()

@@ -6,7 +6,7 @@ Pure: it reads `LogFacts`, which `events` gathers from the engine, and the targe
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,17 @@ from persopredict import conditions
 from persopredict.errors import Problem, Severity, did_you_mean
 from persopredict.sources import UNUSABLE
 from persopredict.targets import KINDS_OF_AFFINITY, Affinity, Target
-from persopredict.times import Duration
+from persopredict.usability_report import LogFacts, LookupFacts, SourceFacts, UsabilityReport
+
+__all__ = [
+    "LONGEST_WINDOW",
+    "LogFacts",
+    "LookupFacts",
+    "SourceFacts",
+    "UsabilityReport",
+    "assess",
+    "stale_sources",
+]
 
 #: Fewer customers than this with the outcome, and nothing can be validated: 10 positives leave an AUC's standard error near 0.08
 #: (Hanley & McNeil 1982, AUC 0.8), and three test cutoffs need them each.
@@ -41,131 +51,6 @@ UNUSABLE_FACTS: Mapping[str, tuple[str, str]] = {
         "turn it into text in the source, if it is a name and not an amount",
     ),
 }
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """What one source held.
-
-    `unusable`: code to (count, first example). `naive`: rows whose time carries no offset. `observed`: the span in which the source is
-    complete; `declared` if its owner said so, then `outside` it lie so many rows. `remarks`: what was bearable about its files.
-    """
-
-    name: str
-    rows: int
-    usable: int
-    unusable: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    duplicates: int = 0
-    identical: int = 0
-    naive: int = 0
-    observed: tuple[datetime, datetime] | None = None
-    max_lag: Duration = field(default_factory=Duration)
-    outside: int = 0
-    declared: bool = False
-    remarks: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True)
-class LookupFacts:
-    """What one lookup held.
-
-    `unusable`: code to (count, first example). `keys`: different keys of the usable rows. `repeated`: rows beyond the first of their key
-    and times; `differing`: those of them with other facts. `pending`: rows that begin to hold in the future. `naive`: rows whose time
-    carries no offset. `empty`: facts that are null throughout. `versioned`: some column says since when. Of the `log_keys` values that the
-    log has of the key, the lookup lacks `unmatched`; `examples` are the first of these and the lookup's own first key.
-    """
-
-    name: str
-    key: str
-    columns: tuple[str, ...]
-    rows: int
-    usable: int
-    keys: int
-    unusable: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    repeated: int = 0
-    differing: int = 0
-    pending: int = 0
-    naive: int = 0
-    empty: tuple[str, ...] = ()
-    versioned: bool = True
-    log_keys: int = 0
-    unmatched: int = 0
-    examples: tuple[str, str] = ("", "")
-    remarks: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True)
-class LogFacts:
-    """What the whole log held. `events`: name to (rows, customers); `categories`: the levels, `category` first; `spans`: name to the first
-    and the last time of an event.
-    """
-
-    timezone: str
-    columns: tuple[str, ...]
-    sources: tuple[SourceFacts, ...]
-    events: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    structural: tuple[Problem, ...] = ()
-    negatives: Mapping[str, int] = field(default_factory=dict)
-    currencies: tuple[str, ...] = ()
-    sources_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    numeric: tuple[str, ...] = ()
-    lookups: tuple[LookupFacts, ...] = ()
-    categories: tuple[str, ...] = ()
-    spans: Mapping[str, tuple[datetime, datetime]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class UsabilityReport:
-    """What `EventLog.check` found. `ok`: a job can go on; `str()` is the report for people."""
-
-    problems: tuple[Problem, ...]
-    rows: int
-    usable: int
-    customers: int
-    observed: tuple[datetime, datetime] | None
-    events: Mapping[str, tuple[int, int]]
-    lookups: tuple[LookupFacts, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """True unless a problem is an error."""
-        return not any(problem.severity == "error" for problem in self.problems)
-
-    @property
-    def quarantined(self) -> int:
-        """Rows of events that can't be used."""
-        return sum(problem.count for problem in self.problems if problem.code in UNUSABLE)
-
-    def codes(self) -> list[str]:
-        """The codes of the problems, in order."""
-        return [problem.code for problem in self.problems]
-
-    def to_frame(self) -> Any:
-        """The problems as a pandas frame: severity, code, source, message, count, example, remedy."""
-        import pandas as pd
-
-        keys = ("severity", "code", "source", "message", "count", "example", "remedy")
-        return pd.DataFrame([{key: getattr(problem, key) for key in keys} for problem in self.problems], columns=list(keys))
-
-    def __str__(self) -> str:
-        """Several lines: totals, events, lookups, problems by severity."""
-        span = f", {self.observed[0]:%Y-%m-%d} to {self.observed[1]:%Y-%m-%d}" if self.observed else ""
-        lines = [f"{self.rows:,} rows, {self.usable:,} usable, {self.customers:,} customers{span}"]
-        for name, (rows, customers) in self.events.items():
-            lines.append(f"  {name}: {rows:,} events of {customers:,} customers")
-        lines += [
-            f"  {each.name}: {', '.join(each.columns)} by {each.key}, {each.usable:,} rows of {each.keys:,} keys" for each in self.lookups
-        ]
-        order = {"error": 0, "warning": 1, "note": 2}
-        lines += [f"- {problem}" for problem in sorted(self.problems, key=lambda problem: order[problem.severity])]
-        if not self.problems:
-            lines.append("no problems found")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        table: str = self.to_frame().to_html(index=False)
-        return f"<p>{self.rows:,} rows, {self.usable:,} usable, {self.customers:,} customers</p>{table}"
 
 
 def assess(facts: LogFacts, customers: int, targets: Sequence[Target] = (), as_of: datetime | None = None) -> UsabilityReport:

@@ -23,12 +23,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlglot import exp
 
-from persopredict.attributes import COLUMNS, SCHEMA, arrow_schema, to_frame
+from persopredict import html
+from persopredict.attribute_columns import COLUMNS, SCHEMA, arrow_schema
+from persopredict.attributes import to_frame
 from persopredict.errors import DataError, EngineError, SpecificationError, WarehouseBusyError, did_you_mean
+from persopredict.findings import Findings
 from persopredict.times import Duration, instant, zone
 from persopredict.warehouse_runs import Run, Settled, prepare, rejected, settled_rows
 from persopredict.warehouse_tables import (
     ATTRIBUTES,
+    JOBS,
     METADATA,
     ORDERS,
     OUTCOMES,
@@ -48,6 +52,7 @@ from persopredict.warehouse_tables import (
     forget,
     insert,
     is_,
+    job_found,
     ledger,
     read,
     rebuild_wide,
@@ -109,6 +114,11 @@ class Warehouse:
     def __repr__(self) -> str:
         return f"Warehouse({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """What the files themselves say; the database is not opened, for a job may be writing it."""
+        files = {"database": self.path, f"copy of {WIDE}": self.copy_path}
+        return html.block(html.title("Warehouse"), html.facts({name: _seen(path) for name, path in files.items()}))
+
     @property
     def copy_path(self) -> Path:
         """Where the Parquet copy of `customer_attributes` lies."""
@@ -121,6 +131,7 @@ class Warehouse:
         keep: str | Duration | None = None,
         quarantine: IntoFrame | None = None,
         outcomes: Iterable[Settled] = (),
+        findings: Findings | None = None,
     ) -> None:
         """Publish runs in one transaction, rebuild `customer_attributes`, then replace its Parquet copy.
 
@@ -136,6 +147,8 @@ class Warehouse:
             code, reason, row`` (JSON text), and ``row_number`` where the source counts its rows.
         outcomes : Settled runs, optional
             What came of published runs, of this call or earlier ones. A run published again under its run_id keeps what came of it.
+        findings : Findings, optional
+            What the job found in the log and noted of its targets, replacing what it had found at the same `as_of`.
 
         Raises
         ------
@@ -166,6 +179,9 @@ class Warehouse:
                     insert(connection, ATTRIBUTES, frame)
                 insert(connection, RUNS, pa.Table.from_pylist(lines, arrow_schema(TABLES[RUNS])))
                 settle(connection, came)
+                if findings is not None:
+                    delete(connection, (JOBS,), as_of=findings.as_of)
+                    insert(connection, JOBS, findings.row())
                 if refused is not None:
                     for as_of in {line["as_of"] for line in lines}:
                         delete(connection, (QUARANTINE,), as_of=as_of)
@@ -213,6 +229,12 @@ class Warehouse:
                 return frame
             self._runs_of(connection, target)
             return frame[frame["target"] == target].reset_index(drop=True)
+
+    def findings(self, as_of: datetime) -> Findings | None:
+        """What the job of that `as_of` found in the log and noted of its targets; None where no job has kept it."""
+        with self._reading() as connection:
+            found = job_found(connection, as_of) if JOBS in check_tables(connection, self.path) else None
+        return None if found is None else Findings.of(found)
 
     def attributes(self, target: str, as_of: str | date | datetime | None = None, columns: Sequence[str] = (*COLUMNS,)) -> pd.DataFrame:
         """The predictive attributes of a target, by customer and rank; default: all columns, of its latest published run.
@@ -388,6 +410,15 @@ def _holder(message: str) -> str:
         return f"{psutil.Process(int(match[1])).name()} (PID {match[1]})"
     except psutil.Error:
         return f"a process that can't be seen from here (PID {match[1]})"
+
+
+def _seen(path: Path) -> str:
+    """Where a file is, how large, and when it was written."""
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path}, not there yet"
+    return f"{path}, {found.st_size / 1_000_000:,.1f} MB, written {datetime.fromtimestamp(found.st_mtime, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _sync(path: Path) -> None:

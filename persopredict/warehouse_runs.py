@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from persopredict.attributes import SCHEMA, SCORED, arrow_schema, conform, run_id, target_name_problems, to_arrow, to_frame
+from persopredict.attribute_columns import SCHEMA, SCORED, arrow_schema
+from persopredict.attributes import conform, run_id, target_name_problems, to_arrow, to_frame
 from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.times import instant
 from persopredict.warehouse_tables import OUTCOMES, PUBLISHED, QUARANTINE, STATES, TABLES, State, first

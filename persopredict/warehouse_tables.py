@@ -13,17 +13,17 @@ import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from persopredict.attributes import COLUMNS
+from persopredict.attribute_columns import COLUMNS
 from persopredict.errors import DataError, EngineError, SpecificationError
 from persopredict.times import Duration
 
 State = Literal["published", "skipped", "failed"]
 PUBLISHED: State = "published"
 STATES: tuple[State, ...] = ("published", "skipped", "failed")
-#: 2: the table `outcomes`, which a file of before gets with the next publish.
-SCHEMA_VERSION = 2
+#: 2: the table `outcomes`; 3: the table `jobs`. A file of before gets them with the next publish.
+SCHEMA_VERSION = 3
 
-ATTRIBUTES, RUNS, OUTCOMES, QUARANTINE = "predictive_attributes", "runs", "outcomes", "quarantine"
+ATTRIBUTES, RUNS, OUTCOMES, JOBS, QUARANTINE = "predictive_attributes", "runs", "outcomes", "jobs", "quarantine"
 WIDE, METADATA, INCOMING = "customer_attributes", "persopredict_metadata", "persopredict_incoming"
 # The tables of fixed columns; `customer_attributes` follows from them.
 TABLES: dict[str, dict[str, str]] = {
@@ -65,6 +65,18 @@ TABLES: dict[str, dict[str, str]] = {
         "settled_at": "TIMESTAMPTZ",
         "measured_at": "TIMESTAMPTZ",
     },
+    JOBS: {
+        "as_of": "TIMESTAMPTZ",
+        "rows": "BIGINT",
+        "usable": "BIGINT",
+        "customers": "BIGINT",
+        "observed_from": "TIMESTAMPTZ",
+        "observed_until": "TIMESTAMPTZ",
+        "events": "TEXT",
+        "lookups": "TEXT",
+        "problems": "TEXT",
+        "targets": "TEXT",
+    },
     QUARANTINE: {
         "as_of": "TIMESTAMPTZ",
         "source": "TEXT",
@@ -80,6 +92,7 @@ ORDERS = {
     ATTRIBUTES: ("customer_id", "rank", "category"),
     RUNS: ("target", "as_of"),
     OUTCOMES: ("target", "as_of"),
+    JOBS: ("as_of",),
     QUARANTINE: ("source", "row_number", "code", "row"),
     METADATA: ("name",),
 }
@@ -214,6 +227,12 @@ def settled_runs(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     return read(connection, "outcomes", query.order_by(*map(ascending, ORDERS[OUTCOMES])), {})
 
 
+def job_found(connection: duckdb.DuckDBPyConnection, as_of: datetime) -> dict[str, Any] | None:
+    """What the job of this `as_of` found, a row of the table `jobs`; None if there is none."""
+    rows = read(connection, "jobs", exp.select(*map(column, TABLES[JOBS])).from_(JOBS).where(is_("as_of")), {"as_of": as_of}).to_pylist()
+    return rows[0] if rows else None
+
+
 def settle(connection: duckdb.DuckDBPyConnection, came: pa.Table) -> None:
     """Insert what came of runs, each in the place of what was there of it; raises `SpecificationError` if one is not published."""
     published = {(line["target"], line["as_of"], line["run_id"]) for line in ledger(connection).to_pylist() if line["state"] == PUBLISHED}
@@ -245,8 +264,8 @@ def forget(connection: duckdb.DuckDBPyConnection, target: str, keep: Duration) -
         if line["as_of"] < oldest:
             delete(connection, (ATTRIBUTES, RUNS, OUTCOMES), target=target, as_of=line["as_of"])
     first = exp.select(exp.Min(this=column("as_of"))).from_(RUNS).subquery()
-    older = exp.delete(QUARANTINE).where(exp.LT(this=column("as_of"), expression=first))
-    execute(connection, "quarantine", older, {})
+    for table in (QUARANTINE, JOBS):
+        execute(connection, table, exp.delete(table).where(exp.LT(this=column("as_of"), expression=first.copy())), {})
 
 
 def comparison() -> exp.Select:
@@ -340,12 +359,21 @@ def _with_scores(query: exp.Select, target: str, number: str) -> exp.Select:
     return query.select(*_named(target, columns), copy=False)
 
 
+#: What stands before a reason: it raises the probability, or lowers it.
+ARROWS = {"for": "↑ ", "against": "↓ "}
+
+
 def _reason(table: str, place: int) -> exp.Expr:
-    """The reason's label and value in words, as one text."""
+    """The reason as a sentence: which way it points, then its label, which holds the value; of scores made elsewhere, what there is."""
     reason = exp.func("LIST_EXTRACT", column("reasons", table), exp.Literal.number(place))
-    parts = (exp.func("STRUCT_EXTRACT", reason, exp.Literal.string(name)) for name in ("label", "value_text"))
-    text = exp.func("CONCAT_WS", exp.Literal.string(": "), *parts, dialect="duckdb")
-    return exp.func("NULLIF", text, exp.Literal.string(""))
+    label, value, direction = (
+        exp.func("STRUCT_EXTRACT", reason.copy(), exp.Literal.string(name)) for name in ("label", "value_text", "direction")
+    )
+    text = exp.func("COALESCE", *(exp.func("NULLIF", part, exp.Literal.string("")) for part in (label, value)))
+    arrow = exp.Case(default=exp.Literal.string(""))
+    for way, mark in ARROWS.items():
+        arrow = arrow.when(exp.EQ(this=direction.copy(), expression=exp.Literal.string(way)), exp.Literal.string(mark))
+    return exp.DPipe(this=arrow, expression=text, safe=False)
 
 
 def _with_categories(query: exp.Select, target: str, number: str) -> exp.Select:

@@ -66,8 +66,8 @@ def predictor(target: Target, **settings: object) -> Predictor:
 def job(folder: Path, *, of: EventLog | None = None, targets: tuple[Target, ...] = (CHURN, CONVERSION), **settings) -> Job:
     """A job whose warehouse and models lie in `folder`."""
     made = [predictor(target) for target in targets]
-    # So small a log doesn't show that a model is better than its baseline.
-    chosen = {"warehouse": folder / "warehouse.duckdb", "min_grade": "C"} | settings
+    # So small a log does not show that a model is better than its baseline; and a report takes longer than such a job.
+    chosen = {"warehouse": folder / "warehouse.duckdb", "min_grade": "C", "report": False} | settings
     return Job(events() if of is None else of, chosen.pop("predictors", made), **chosen)
 
 

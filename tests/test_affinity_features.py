@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from persopredict.affinity import features as module
-from persopredict.affinity.features import PAIR_FEATURES, pair_matrix
+from persopredict.affinity.features import CONCEPTS, PAIR_FEATURES, pair_matrix
 from persopredict.affinity.population import RATES, SCORES, Block, Population
 from tests.histories import made_history, state_at, states_before
 
@@ -124,6 +124,14 @@ def test_every_feature_is_of_the_pair_the_category_the_customer_or_of_what_goes_
     assert about["category"] == set(RATES)
     assert matrix.shape == (CUSTOMERS * CATEGORIES, len(PAIR_FEATURES))
     assert matrix.dtype == np.float32
+
+
+def test_every_feature_is_of_one_concept():
+    named = [name for names in CONCEPTS.values() for name in names]
+    assert sorted(named) == sorted(NAMES)
+    assert {feature.name: feature.concept for feature in PAIR_FEATURES} == {
+        name: each for each, names in CONCEPTS.items() for name in names
+    }
 
 
 def test_features_of_a_category_are_the_populations(matrix, population):

@@ -27,6 +27,7 @@ from persopredict.features.spec import Feature
 from persopredict.predictor import Predictor
 from persopredict.targets import Affinity
 from persopredict.times import Duration, instant, zone
+from persopredict.wording import Wording
 from tests.histories import made_history, states_before
 from tests.made import learner
 
@@ -448,7 +449,7 @@ def test_what_became_known_after_a_test_changes_neither_its_model_nor_its_calibr
 @pytest.fixture(scope="module")
 def everything(fitted):
     """Every pair that is scored at `UNTIL`, and the customers that are not."""
-    whole = PairTask(replace(TARGET, top=10**6)).scores(events(), UNTIL, fitted.model_)
+    whole = PairTask(replace(TARGET, top=10**6)).scores(events(), UNTIL, fitted.model_, Wording())
     scored = whole["not_scored_reason"].isna()
     return whole[scored].reset_index(drop=True), whole[~scored]
 
@@ -523,7 +524,7 @@ def test_published_are_the_likeliest_and_the_likeliest_new_with_the_numbers_they
         new = rows[rows["is_new"].astype(bool)]["rank"].tolist()[:top_new]
         rows = rows[(rows["rank"] <= top) | rows["rank"].isin(new)].drop(columns=["reasons", "not_scored_reason"])
         expected += [tuple(row) for row in rows.itertuples(index=False)]
-    found = PairTask(replace(TARGET, top=top, top_new=top_new)).scores(events(), UNTIL, fitted.model_)
+    found = PairTask(replace(TARGET, top=top, top_new=top_new)).scores(events(), UNTIL, fitted.model_, Wording())
     published = found[found["not_scored_reason"].isna()].drop(columns=["reasons", "not_scored_reason"])
     assert [tuple(row) for row in published.itertuples(index=False)] == expected
     assert len(found) == len(expected) + len(others)
@@ -532,7 +533,7 @@ def test_published_are_the_likeliest_and_the_likeliest_new_with_the_numbers_they
 def test_pieces_in_which_customers_are_scored_change_nothing(everything, fitted, monkeypatch):
     monkeypatch.setattr(training, "_BLOCK_ROWS", 700)
     whole, _ = everything
-    found = PairTask(replace(TARGET, top=10**6)).scores(events(), UNTIL, fitted.model_)
+    found = PairTask(replace(TARGET, top=10**6)).scores(events(), UNTIL, fitted.model_, Wording())
     found = found[found["not_scored_reason"].isna()].reset_index(drop=True)
     assert found["category"].tolist() == whole["category"].tolist()
     for name in ("probability", "affinity_index", "percentile", "rank"):

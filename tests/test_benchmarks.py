@@ -338,3 +338,29 @@ def test_the_rules_reach_what_was_measured_before():
     assert known["own frequency", "recall"].mean == pytest.approx(0.262, abs=0.003)
     assert known["own frequency", "ndcg"].mean == pytest.approx(0.652, abs=0.0015)
     assert new["popularity", "ndcg"].mean == pytest.approx(0.191, abs=0.0005)
+
+
+# Contributions ---------------------------------------------------------------------------------------------------------------------
+
+
+reasons = benchmark("reasons")
+
+
+def test_customers_that_are_explained_have_a_hundred_different_features_and_both_labels():
+    X, y = reasons.customers(2_000)
+    features = reasons.features()
+    assert X.shape == (2_000, reasons.FEATURES) == (2_000, len({feature.name for feature in features}))
+    assert 0.05 < y.mean() < 0.6
+    for feature, column in zip(features, X.T, strict=True):
+        assert np.isnan(column).any() == (feature.fallback is None)
+        assert feature.aggregate not in ("count", "distinct") or (column == column.round()).all()
+    np.testing.assert_array_equal(reasons.customers(2_000)[0], X)
+
+
+def test_contributions_that_don_t_add_up_or_take_long_miss_their_aims():
+    good = reasons.Ours(predict=1.0, tables=0.5, whole=2.0, cores=1.9, peak=1.0, gap=1e-12, differs=1e-14)
+    bad = reasons.Ours(predict=0.1, tables=0.5, whole=2.0, cores=1.0, peak=4.0, gap=1e-5, differs=1e-3)
+    for found, verdict in ((good, "met"), (bad, "missed")):
+        theirs = {(reasons.AIMED, way): 240.0 if verdict == "met" else 230.0 for way in reasons.SAMPLES}
+        run = reasons.Run(100_000, {reasons.AIMED: found}, theirs)
+        assert {row[-1] for row in reasons.target_rows(run)} == {verdict}

@@ -18,6 +18,7 @@ from persopredict.sources import Constant
 from persopredict.starter import propose_mapping, starter_toml
 from persopredict.targets import Affinity, Cancellation, Churn, Conversion
 from persopredict.times import Duration
+from persopredict.wording import Wording
 
 EVENTS = """
 [[events]]
@@ -106,6 +107,36 @@ def test_weeks_are_read_as_days(tmp_path):
 
 def test_the_least_grade_that_may_serve_reaches_the_job(tmp_path):
     assert load(write(tmp_path, SMALLEST + '[job]\nmin_grade = "A"')).build().min_grade == "A"
+
+
+def test_the_report_has_a_language_a_place_and_words(tmp_path):
+    plain = load(write(tmp_path, SMALLEST)).build()
+    assert (plain.wording, plain.report_path) == (Wording(), tmp_path / "report.html")
+    report = '[report]\nlanguage = "es-MX"\npath = "told/today.html"\ncurrency = "MXN"\n'
+    words = '[report.labels]\nrecency_all = "Hace {value} días"\n[report.names]\npurchase = "compra"\n'
+    job = load(write(tmp_path, SMALLEST + report + words)).build()
+    assert job.wording == Wording("es-MX", {"recency_all": "Hace {value} días"}, names={"purchase": "compra"}, currency="MXN")
+    assert job.report_path == tmp_path / "told" / "today.html"
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "words"),
+    [
+        ('language = "spanish"', "report.language", "no language 'spanish'"),
+        ("language = 1", "report.language", "1 is not allowed"),
+        ('path = "report.pdf"', "report.path", "an HTML file"),
+        ('currency = "euros"', "report.currency", "no currency 'euros'"),
+        ('labels = { recency_all = "Seen {days} ago" }', "report.labels", "{days} is unknown"),
+        ("labels = { recency_all = 3 }", "report.labels", "sentences for features"),
+        ('names = ["purchase"]', "report.names", "words for events"),
+        ('names = { purchase = " " }', "report.names", "the name of 'purchase'"),
+        ('lang = "es"', "report.lang", "language"),
+    ],
+)
+def test_what_is_wrong_with_the_report_is_told_by_key(tmp_path, line, key, words):
+    where, problem = only(tmp_path, SMALLEST + f"[report]\n{line}\n")
+    assert where == key
+    assert words in str(problem)
 
 
 def test_dimensions_are_a_table_or_a_list(tmp_path):
@@ -560,7 +591,7 @@ def test_what_a_lookup_took_from_the_environment_is_never_shown(tmp_path, monkey
 
 
 def test_the_page_on_configuration_lists_the_keys_of_a_lookup():
-    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     lines = page.split("## `[[lookups]]`", 1)[1].split("```", 1)[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")]
     fields = sections.Lookup.model_fields.items()

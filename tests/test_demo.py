@@ -81,14 +81,17 @@ def test_the_demo_shows_the_household_to_whom_something_new_is_suggested_furthes
         assert cells == [row.category, f"{row.probability:.0%}", f"{row.affinity_index:.1f} x as likely", str(row.percentile)]
     chance, usual = f"{best.probability:.0%}", f"{best.probability / best.affinity_index:.0%}"
     assert table[len(told) + 3] == f"New and above the usual: {best.category}, {chance} where it is {usual} of all households."
-    assert max(map(len, table)) <= 80
+    assert max(map(len, table[: len(told) + 4])) <= 80
+    ways = {"for": "for it ", "against": "against"}
+    assert len(best.reasons) > 1
+    assert table[len(told) + 4 :] == [f"  {ways[reason['direction']]}  {reason['label']}" for reason in best.reasons]
 
 
 def test_the_demo_tells_what_lies_where_and_what_to_try_next(demonstrated):
     shop = demonstrated[0]
     told = demo.next_steps(shop)
     assert "What to try next:" in told
-    for name in ("persopredict.toml", "warehouse.duckdb", "customer_attributes.parquet", "mlflow.db", "mlartifacts"):
+    for name in ("persopredict.toml", "warehouse.duckdb", "customer_attributes.parquet", "report.html", "mlflow.db", "mlartifacts"):
         assert (shop / name).exists()
         assert name in told
     assert load(shop / "persopredict.toml").path("mlflow.db") == str(shop / "mlflow.db")

@@ -1,6 +1,6 @@
 """The documentation is true: its examples run and print what it shows, its tables are the code's, its links lead somewhere.
 
-`python -m tests.test_docs` writes generated tables and printed outputs anew.
+`python -m tests.test_docs` writes generated tables and printed outputs anew; names of pages behind it keep it to these.
 """
 
 from __future__ import annotations
@@ -9,16 +9,12 @@ import configparser
 import contextlib
 import importlib
 import inspect
-import io
-import os
 import re
 import runpy
 import shlex
 import sys
 import tempfile
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -32,55 +28,16 @@ from persopredict.cli import app
 from persopredict.config import load
 from persopredict.features.spec import AGGREGATES
 from persopredict.sources import UNUSABLE
-from persopredict.warehouse_tables import OUTCOMES, QUARANTINE, RUNS, TABLES
+from persopredict.usability import UNUSABLE_FACTS
+from persopredict.warehouse_tables import JOBS, OUTCOMES, QUARANTINE, RUNS, TABLES
+from tests import pages
 from tests.conformance import conformance, markdown
+from tests.pages import PAGES, ROOT, RUN, blocks, named, run, without_blocks, words
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOCS = ROOT / "docs"
 MARKED = re.compile(r"<!-- generated: ([\w.]+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
-
-
-def named(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-@dataclass(frozen=True)
-class Example:
-    """A block of Python, and the output that the page shows for it, None if it shows none."""
-
-    code: str
-    line: int
-    output: str | None
-    place: tuple[int, int]
-
-
-def examples(text: str) -> list[Example]:
-    """The page's Python blocks; a ``text`` block that follows at once is the output."""
-    found, fences = [], list(FENCE.finditer(text))
-    for place, fence in enumerate(fences):
-        following = fences[place + 1] if place + 1 < len(fences) else None
-        if fence[1] != "python":
-            continue
-        shown = following is not None and following[1] == "text" and not text[fence.end() : following.start()].strip()
-        output, span = (following[2], following.span(2)) if shown and following else (None, (0, 0))
-        found.append(Example(fence[2], text[: fence.start()].count("\n") + 1, output, span))
-    return found
-
-
-def run(page: Path) -> Iterator[tuple[Example, str]]:
-    """Run the page's examples in one namespace, in the current folder; each with what it printed."""
-    namespace: dict[str, object] = {"__name__": "__main__"}
-    for example in examples(page.read_text(encoding="utf-8")):
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile("\n" * example.line + example.code, named(page), "exec"), namespace)
-        yield example, "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
-
-
-def words(text: str) -> str:
-    """The text without its numbers and spacing: other versions of LightGBM and other processors may round otherwise."""
-    return re.sub(r"[\s\-–]+", " ", re.sub(r"-?\d[\d,.:]*%?", "#", text)).strip()
+#: What is neither run nor read by anything here, but by the site itself or by the reader.
+UNREAD = ("text", "", "{toctree}", "{eval-rst}")
 
 
 @pytest.fixture
@@ -89,16 +46,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if examples(page.read_text(encoding="utf-8"))], ids=named)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.kind in RUN for block in blocks(page))], ids=named)
 def test_the_examples_run_and_print_what_the_page_shows(page, folder):
-    ran = 0
-    for example, printed in run(page):
-        ran += 1
-        if example.output is None:
-            assert not printed, f"{named(page)}:{example.line} prints, and the page does not show what"
+    for block, printed in run(page):
+        if block.output is None:
+            assert not printed, f"{named(page)}:{block.line} prints, and the page does not show what"
         else:
-            assert words(printed) == words(example.output), f"{named(page)}:{example.line}"
-    assert ran
+            assert words(printed) == words(block.output), f"{named(page)}:{block.line}"
 
 
 # Tables that are generated ---------------------------------------------------------------------------------------------------------------
@@ -130,8 +84,8 @@ def aggregates() -> str:
     return table(("aggregate", "columns", "numbers only", "value"), rows)
 
 
-def quarantine() -> str:
-    return table(("code", "why", "what to do"), [(f"`{code}`", why, remedy) for code, (why, remedy) in UNUSABLE.items()])
+def quarantine(reasons: Mapping[str, tuple[str, str]]) -> str:
+    return table(("code", "why", "what to do"), [(f"`{code}`", why, remedy) for code, (why, remedy) in reasons.items()])
 
 
 def commands() -> str:
@@ -153,7 +107,8 @@ def exit_codes() -> str:
 def pair_features() -> str:
     """What the model of an affinity knows, from the features themselves."""
     about = {"pair": "the pair", "category": "the category", "together": "what goes together", "customer": "the customer"}
-    return table(("feature", "about", "value"), [(f"`{entry.name}`", about[entry.about], entry.label) for entry in PAIR_FEATURES])
+    rows = [(f"`{entry.name}`", about[entry.about], entry.concept, entry.label) for entry in PAIR_FEATURES]
+    return table(("feature", "about", "says", "value"), rows)
 
 
 def affinity_candidates() -> str:
@@ -199,12 +154,14 @@ SECTIONS = {
     "targets.lightgbm": sections.LightGBM,
     "tracking": sections.Tracking,
     "job": sections.JobSettings,
+    "report": sections.Report,
     "warehouse": sections.WarehouseSettings,
 }
 GENERATED: dict[str, Callable[[], str]] = {
     "aggregates": aggregates,
     "conformance": lambda: markdown(conformance()),
-    "quarantine": quarantine,
+    "quarantine": lambda: quarantine(UNUSABLE),
+    "lookup_quarantine": lambda: quarantine(UNUSABLE_FACTS),
     "commands": commands,
     "exit_codes": exit_codes,
     "pair_features": pair_features,
@@ -232,7 +189,7 @@ def test_no_marked_table_is_unknown():
 
 def rows_under(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading, backticks taken off."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = (DOCS / page).read_text(encoding="utf-8")
     assert f"\n{heading}\n" in text, f"{page} has no {heading!r}"
     lines = text.split(f"\n{heading}\n", 1)[1].split("\n#", 1)[0].splitlines()
     return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")][2:]
@@ -244,17 +201,18 @@ def rows_under(page: str, heading: str) -> list[list[str]]:
         ("## `predictive_attributes`", COLUMNS),
         ("## `runs`", TABLES[RUNS]),
         ("## `outcomes`", TABLES[OUTCOMES]),
+        ("## `jobs`", TABLES[JOBS]),
         ("## `quarantine`", TABLES[QUARANTINE]),
     ],
 )
 def test_the_warehouses_columns_are_the_codes(heading, columns):
     kinds = {name: "list of structs" if kind.startswith("STRUCT") else kind for name, kind in columns.items()}
-    assert {row[0]: row[1] for row in rows_under("attributes.md", heading)} == kinds
-    assert [row[0] for row in rows_under("attributes.md", heading)] == list(columns)
+    assert {row[0]: row[1] for row in rows_under("reference/attributes.md", heading)} == kinds
+    assert [row[0] for row in rows_under("reference/attributes.md", heading)] == list(columns)
 
 
 def test_the_reasons_for_no_score_are_the_codes():
-    assert [row[0] for row in rows_under("attributes.md", "### Why a customer has no score")] == list(NOT_SCORED_REASONS)
+    assert [row[0] for row in rows_under("reference/attributes.md", "### Why a customer has no score")] == list(NOT_SCORED_REASONS)
 
 
 def codes_in(*modules: str) -> set[str]:
@@ -266,14 +224,14 @@ def codes_in(*modules: str) -> set[str]:
 
 
 def test_the_usability_codes_are_the_codes():
-    written = [row[0] for row in rows_under("data-model.md", "### What a check can find")]
+    written = [row[0] for row in rows_under("reference/data-model.md", "### What a check can find")]
     assert len(written) == len(set(written))
     assert set(written) - {"negative_quantity", "negative_value", "missing_column", "mistyped_column"} == codes_in("usability")
 
 
 def test_the_errors_table_names_every_public_error_with_its_exit_code():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PersopredictError)]
-    written = {row[0]: int(row[1]) for row in rows_under("command-line.md", "## Errors")}
+    written = {row[0]: int(row[1]) for row in rows_under("reference/command-line.md", "## Errors")}
     assert written == {kind.__name__: kind.exit_code for kind in kinds if kind is not errors.PersopredictError}
 
 
@@ -296,13 +254,13 @@ def test_every_module_of_a_folder_has_a_room(folder):
 
 
 def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_inside_the_project_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text(encoding="utf-8"))):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):
         path, _, anchor = target.partition("#")
         if "://" in path or path.startswith("mailto:"):
             continue
@@ -311,34 +269,70 @@ def test_links_inside_the_project_lead_somewhere(page):
         assert not anchor or anchor in anchors(aim), f"{named(page)}: {target}"
 
 
+def check_command(line: str) -> bool:
+    """Whether a line calls persopredict or make, which must then have the commands, targets and options that it names."""
+    parts = shlex.split(line, comments=True)
+    if parts[:1] == ["make"]:
+        known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+        assert {part for part in parts[1:] if "=" not in part} <= known, line
+        return True
+    if not parts or Path(parts[0]).name != "persopredict":
+        return False
+    words_of = iter(parts[1:])
+    command = next(word for word in words_of if word in COMMANDS or word in ("--help", "--version"))
+    if command in COMMANDS:
+        options = {option for parameter in COMMANDS[command].params for option in parameter.opts} | {"--help"}
+        assert {word for word in words_of if word.startswith("-")} <= options, line
+    return True
+
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
 def test_the_commands_that_the_pages_show_exist():
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    seen = 0
-    for page in PAGES:
-        for kind, block in FENCE.findall(page.read_text(encoding="utf-8")):
-            for line in block.splitlines() if kind == "shell" else ():
-                parts = shlex.split(line, comments=True)
-                if parts[:1] == ["persopredict"] and not parts[1].startswith("-"):
-                    seen += 1
-                    options = {option for parameter in known[parts[1]].params for option in parameter.opts} | {"--help"}
-                    assert {part for part in parts[2:] if part.startswith("-")} <= options, f"{named(page)}: {line}"
-                elif parts[:1] == ["make"]:
-                    seen += 1
-                    assert {part for part in parts[1:] if "=" not in part} <= targets, f"{named(page)}: {line}"
-    assert seen > 5
+    lines = [line for page in PAGES for block in blocks(page) if block.kind == "shell" for line in block.text.splitlines()]
+    assert sum(check_command(line) for line in lines) > 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_a_shown_configuration_is_a_right_one(page, tmp_path):
-    for kind, block in FENCE.findall(page.read_text(encoding="utf-8")):
-        if kind != "toml":
-            continue
-        tomllib.loads(block)
-        if "[warehouse]" in block:
+    """A part of one too, once the rest is there."""
+    rest = {
+        "[[events]]": """
+            [[events]]
+            path = "sales.csv"
+            event = "purchase"
+            columns = { customer_id = "client", event_at = "sold_at", category = ["department", "family"] }
+            """,
+        "[targets.": '[targets.churn]\ntype = "churn"\nevent = "purchase"\nhorizon = "28d"\n',
+        "[warehouse]": '[warehouse]\nurl = "warehouse.duckdb"\n',
+    }
+    for block in blocks(page):
+        if block.kind == "toml":
+            whole = [block.text, *(text for table, text in rest.items() if table not in block.text)]
             file = tmp_path / "persopredict.toml"
-            file.write_text(block, encoding="utf-8")
-            assert load(file).predictors()
+            file.write_text("\n".join(whole), encoding="utf-8")
+            assert load(file).predictors(), f"{named(page)}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_block_is_of_a_kind_that_nothing_tests(page):
+    for block in blocks(page):
+        assert block.kind in (*RUN, "shell", "toml", "cron", "bash", *UNREAD), f"{named(page)}:{block.line} {block.kind}"
+        assert block.kind != "bash" or block.file, f"{named(page)}:{block.line} is no file; a command belongs into a console"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_file_that_a_page_shows_is_used_by_a_later_command_or_by_a_test(page):
+    found = blocks(page)
+    for number, block in enumerate(found):
+        if block.file is not None and block.kind != "toml":
+            called = [command for later in found[number:] if later.kind == "console" for command, _ in pages.commands(later.text)]
+            assert block.file in USED or any(block.file in command for command in called), f"{named(page)}: {block.file}"
+
+
+#: Files of pages that tests of their own run.
+USED = ("nightly.sh", "dags/persopredict_nightly.py")
 
 
 def test_the_example_configuration_is_a_right_one():
@@ -360,23 +354,17 @@ def test_the_example_script_runs_twice_to_the_same_rows(folder, monkeypatch, cap
     assert rows[0] == rows[1]
 
 
-def main() -> None:
-    """Write generated tables and printed outputs into the pages."""
-    for page in PAGES:
+def main(*names: str) -> None:
+    """Write generated tables and printed outputs into the pages; into those of these names only, if there are any."""
+    for page in [page for page in PAGES if not names or named(page) in names]:
         text = page.read_text(encoding="utf-8")
         text = MARKED.sub(lambda found: f"<!-- generated: {found[1]} -->\n{GENERATED[found[1]]()}<!-- end -->\n", text)
         page.write_text(text, encoding="utf-8")
-        here = Path.cwd()
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            try:
-                for example, printed in reversed(list(run(page))):
-                    if example.output is not None:
-                        text = text[: example.place[0]] + printed + text[example.place[1] :]
-            finally:
-                os.chdir(here)
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            for block, printed in reversed(list(run(page))):
+                text = text[: block.place[0]] + pages.shown(block, printed) + text[block.place[1] :]
         page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

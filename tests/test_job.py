@@ -24,6 +24,7 @@ from persopredict.predictor import Predictor
 from persopredict.registry import Registry
 from persopredict.targets import Churn
 from persopredict.warehouse import Warehouse
+from persopredict.wording import Wording
 from tests import made
 from tests.made import CHURN, CONVERSION, END, NIGHTS, RARE
 
@@ -117,6 +118,21 @@ def test_a_model_is_not_retrained_before_it_is_due(nights, events):
     made.job(folder, of=later, targets=(CHURN,), progress=steps.append, warehouse=folder / "later" / "warehouse.duckdb",
              tracking=f"sqlite:///{folder / 'mlflow.db'}").run(END + DAY)  # fmt: skip
     assert not any("training" in step for step in steps)
+
+
+def test_words_for_a_feature_that_no_target_has_are_told_once_and_stop_nothing(nights, events, tmp_path):
+    labels = {"recency_all": "not seen for {value} days", "recency_al": "away", "occasions": "taken"}
+    result = made.job(nights[0], of=events, warehouse=tmp_path / "warehouse.duckdb",
+                      tracking=f"sqlite:///{nights[0] / 'mlflow.db'}", wording=Wording(labels=labels)).score(END)  # fmt: skip
+    assert [outcome.state for outcome in result.outcomes] == ["published", "published"]
+    notes = [line for line in str(result).splitlines() if line.startswith("Note: ")]
+    assert notes == [
+        "Note: a label of 'recency_al', which is no feature; did you mean 'recency_all'?",
+        "Note: a label of 'occasions', which is no feature; there are: 'count_28d', 'recency_all', 'sum_value_91d'.",
+    ]
+    for outcome in result.outcomes:
+        said = {reason["feature"]: reason["label"] for reasons in outcome.attributes["reasons"].dropna() for reason in reasons}
+        assert said["recency_all"].startswith("not seen for ")
 
 
 # Expected against actual --------------------------------------------------------------------------------------------

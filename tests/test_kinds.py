@@ -322,6 +322,6 @@ def test_a_small_log_is_answered_kept_and_explained_by_whatever_says_most(tmp_pa
     again = Predictor.load(fitted.save(tmp_path))
     pd.testing.assert_series_equal(again.predict(events)["probability"], scores["probability"])
     if fitted.scorer_.kind != "base_rate":
-        story = fitted.explain(events, asked["customer_id"].iloc[0])
+        story = fitted.explain(events, asked["customer_id"].iloc[0]).to_frame()
         logit = fitted.scorer_.logits(story.set_index("feature").loc[list(fitted.model_.inputs), "value"].to_numpy()[None])
         assert story["contribution"].sum() + story.attrs["base"] == pytest.approx(logit[0])

@@ -15,7 +15,8 @@ import persopredict as pp
 from persopredict import datasets
 
 MODELS = ("mlflow", "lightgbm", "sklearn", "scipy", "shap")
-HEAVY = (*MODELS, "pandas", "numpy", "pyarrow", "polars", "narwhals", "duckdb", "sqlglot", "pydantic", "typer", "rich")
+DRAWING = ("altair", "vl_convert", "babel")
+HEAVY = (*MODELS, *DRAWING, "pandas", "numpy", "pyarrow", "polars", "narwhals", "duckdb", "sqlglot", "pydantic", "typer", "rich")
 
 
 def loaded_by(program):

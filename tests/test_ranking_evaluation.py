@@ -410,7 +410,7 @@ def test_the_categories_furthest_off_are_named_and_cut_to_fit():
 def test_the_notebook_view_escapes_names():
     html = rank_evaluate(made(), target="<b>affinity</b>")._repr_html_()
     assert "&lt;b&gt;affinity" in html
-    assert html.count("<tr>") == 4
+    assert (html.count("<table>"), html.count("<tr>")) == (2, 4 + 4)
 
 
 def test_folds_that_can_not_be_evaluated_together_are_refused():

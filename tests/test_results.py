@@ -158,4 +158,5 @@ def test_the_notebook_view_escapes_names():
     html = evaluate(folds, target="<b>churn</b>", kind="<u>")._repr_html_()
     assert "&lt;b&gt;churn" in html
     assert not {"<i>", "<u>"} & set(html.replace(">", "> ").split())
-    assert (html.count("<table>"), html.count("<tr>")) == (2, 3 + 4)
+    tables = {"predictors": 1 + 2, "cutoffs": 1 + 3, "deciles": 1 + 10, "reliability": 1 + 10}
+    assert (html.count("<table>"), html.count("<tr>"), html.count("<style>")) == (len(tables), sum(tables.values()), 1)

@@ -188,16 +188,22 @@ def test_an_expired_run_shows_nulls_from_the_instant_it_ends(warehouse):
     assert row["other_probability"] == 0.5
 
 
-def test_reasons_read_label_and_value(warehouse):
+def test_reasons_read_as_the_sentences_that_their_labels_are(warehouse):
     reasons = [
-        [{"label": "Days since last visit", "value_text": "3"}, {"label": "Never bought"}, {"value_text": "7 orders"}, {"label": "4th"}],
+        [
+            {"label": "last visit 3 days ago", "value_text": "3 days", "direction": "for"},
+            {"label": "never bought", "direction": "against"},
+            {"value_text": "7 orders"},
+            {"label": "4"},
+        ],
         [],
+        None,
     ]
-    frame = pd.DataFrame({"customer_id": ["a", "b"], "probability": [0.1, 0.2], "reasons": reasons})
+    frame = pd.DataFrame({"customer_id": ["a", "b", "c"], "probability": [0.1, 0.2, 0.3], "reasons": reasons})
     warehouse.publish(attributes(frame, "churn", FIRST))
     shown = wide(warehouse)[["churn_reason_1", "churn_reason_2", "churn_reason_3"]]
-    assert shown.loc["a"].to_list() == ["Days since last visit: 3", "Never bought", "7 orders"]
-    assert shown.loc["b"].isna().all()
+    assert shown.loc["a"].to_list() == ["↑ last visit 3 days ago", "↓ never bought", "7 orders"]
+    assert shown.loc[["b", "c"]].isna().all(axis=None)
 
 
 def test_an_affinity_shows_the_top_categories_and_the_top_one_never_bought(warehouse):
@@ -459,7 +465,7 @@ def test_a_file_of_before_the_outcomes_gets_them_with_the_next_publish_and_keeps
     assert of_before.attributes("churn", night(0))["probability"].to_list() == [0.25]
     assert wide(of_before).loc["a", ["churn_probability", "churn_previous_band"]].to_list() == [0.75, "high"]
     known = of_before.sql("SELECT name, value FROM persopredict_metadata ORDER BY name").to_numpy().tolist()
-    assert known == [["schema_version", "2"], ["timezone", "UTC"]]
+    assert known == [["schema_version", "3"], ["timezone", "UTC"]]
 
 
 def test_a_table_of_somebody_else_s_in_the_place_of_the_outcomes_is_not_touched(of_before):
@@ -606,10 +612,10 @@ def test_a_table_that_was_altered_is_refused(warehouse):
 def test_a_newer_version_s_warehouse_is_refused(warehouse):
     warehouse.publish(scored(a=0.1))
     with duckdb.connect(str(warehouse.path)) as connection:
-        connection.execute("UPDATE persopredict_metadata SET value = '3'")
+        connection.execute("UPDATE persopredict_metadata SET value = '4'")
         connection.execute("ALTER TABLE runs ADD COLUMN invented_later INT")
     for call in (lambda: warehouse.publish(scored(a=0.2)), warehouse.runs):
-        with pytest.raises(DataError, match=r"newer persopredict \(schema 3, this one knows 2\); upgrade"):
+        with pytest.raises(DataError, match=r"newer persopredict \(schema 4, this one knows 3\); upgrade"):
             call()
 
 

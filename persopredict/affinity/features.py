@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -32,17 +32,46 @@ from persopredict.affinity.population import RATES, SCORES, Block, Floats, Numbe
 ROWS, CUSTOMERS = 65_536, 4096
 
 
+#: What the features of a pair describe; "together": the pair among other pairs.
+About = Literal["pair", "category", "together", "customer"]
+
+
 @dataclass(frozen=True, slots=True)
 class PairFeature:
-    """A column of `pair_matrix`. `label`: what it is, for people. `about`: what it describes; "together": the pair among other pairs."""
+    """A column of `pair_matrix`.
+
+    `label`: what it is, for people. `about`: what it describes. `concept`: what it says: features of one concept say the same in several
+    ways, and are one reason.
+    """
 
     name: str
     label: str
-    about: Literal["pair", "category", "together", "customer"]
+    about: About
+    concept: str
 
 
-def _about(about: Literal["pair", "category", "together", "customer"], labels: dict[str, str]) -> tuple[PairFeature, ...]:
-    return tuple(PairFeature(name, label, about) for name, label in labels.items())
+#: What says the same, and rises and falls together over pairs: how often it was taken, when it is due, since when it is known, how strong
+#: the habit is; how popular the category is, whether it rises, its season, whether people return to it; whether it goes with what else was
+#: taken; and of the customer how active, how long known, how open to other categories.
+CONCEPTS: Mapping[str, tuple[str, ...]] = {
+    "often": (OCCASIONS, QUARTER, within(1), within(2), within(3), "presence", FAST, SLOW, FAR),
+    "due": (RECENCY, GAP, OVERDUE, "late"),
+    "known": (TENURE,),
+    "habit": ("share_of_trips", "share_of_taken", "habit", "habit_probability", "recent_habit_probability"),
+    "popular": ("popularity", "popularity_now", "popularity_ever", "adoption", "adoption_now"),
+    "rising": ("trend", "trend_now"),
+    "season": ("popularity_then", "season"),
+    "repeated": ("repeat_rate",),
+    "together": SCORES,
+    "trips": ("trips", "trips_1", "trips_2", "trips_3", "trips_expected", "trips_recency", "categories_1"),
+    "tenure": ("trips_tenure",),
+    "variety": ("categories", "categories_new"),
+}
+_CONCEPT = {name: concept for concept, names in CONCEPTS.items() for name in names}
+
+
+def _about(about: About, labels: dict[str, str]) -> tuple[PairFeature, ...]:
+    return tuple(PairFeature(name, label, about, _CONCEPT[name]) for name, label in labels.items())
 
 
 PAIR_FEATURES: tuple[PairFeature, ...] = (

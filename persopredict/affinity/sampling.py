@@ -76,6 +76,6 @@ def drawn(values: Hashes, taken: Bools, new: Bools, budget: int) -> tuple[NDArra
     return places, (1 / share[places]).astype(np.float32)
 
 
-def row_hashes(customer: Codes, category: Codes, of_customers: Hashes, of_categories: Hashes, moment_us: int) -> Hashes:
-    """A hash of each pair at a moment."""
+def row_hashes(customer: Codes, category: Codes, of_customers: Hashes, of_categories: Hashes, moment_us: int | NDArray[np.int64]) -> Hashes:
+    """A hash of each pair at a moment, one for all or each its own, shape (rows,)."""
     return mixed(mixed(of_customers[customer], of_categories[category]), moment_us)

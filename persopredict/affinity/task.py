@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from persopredict import learner, outcomes
-from persopredict.affinity.baselines import PairBaselines, own
+from persopredict import drivers, explain, learner, outcomes, progress
+from persopredict.affinity.baselines import PairBaselines
 from persopredict.affinity.features import PAIR_FEATURES
 from persopredict.affinity.occasions import affinity_problems
-from persopredict.affinity.pairs import OCCASIONS, Codes
-from persopredict.affinity.training import PairTraining, Standing, input_names, ranked, read_with_past
+from persopredict.affinity.published import Published, scored
+from persopredict.affinity.reasons import reasons
+from persopredict.affinity.sampling import row_hashes
+from persopredict.affinity.states import Reading
+from persopredict.affinity.training import PairRows, PairTraining, Standing, input_names, ranked, read_with_past
 from persopredict.comparison import Paired
-from persopredict.errors import Problem, SpecificationError
+from persopredict.draws import hashes, lowest
+from persopredict.drivers import Drivers
+from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.forward import matured_cutoffs, within_history
-from persopredict.model import Fitted, Model, Recipe
+from persopredict.learner import Scorer
+from persopredict.model import DRAWN, Asked, Fitted, Model, Recipe
 from persopredict.ranking import RankedFold
 from persopredict.ranking_evaluation import paired_ndcg, rank_evaluate
 from persopredict.ranking_results import RankingEvaluation
@@ -30,6 +36,13 @@ from persopredict.targets import Affinity
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from persopredict.wording import Wording
+
+
+#: Why a customer has no score, by the codes of `outcomes.reasons`, 0 for none, and one more.
+_WHY = (None, *outcomes.REASONS, "too_little_data")
+_NO_HISTORY, _TOO_LITTLE = _WHY.index("no_history"), _WHY.index("too_little_data")
 
 
 class PairTask:
@@ -58,16 +71,26 @@ class PairTask:
             features, dropped = within_history(events, self.target, recipe.features, cutoffs[0])
         estimator = self.default_estimator(recipe.random_state) if recipe.estimator is None else recipe.estimator
         training = PairTraining(events, self.target, features, estimator, recipe.calibration, recipe.random_state)
+        progress.step("pairs")
         cutoffs, chosen = training.held(cutoffs)
         reading = training.reading(cutoffs, until, chosen)
         standings = {cutoff: Standing.of(reading, cutoff, events.zone) for cutoff in cutoffs}
         rows = training.rows(reading, standings, cutoffs)
+        progress.step("tests")
         folds, choice = training.calibrated(training.tests(reading, standings, rows, cutoffs, chosen))
         evaluation = rank_evaluate(folds, target=self.target.name, calibration=choice, seed=recipe.random_state)
+        progress.step("model")
         baseline, scorer = training.baselines(reading.taken, standings, cutoffs), training.fit(rows)
         counts = len(rows.y), int(rows.y.sum())
-        model = Model(features, dropped, tuple(training.names), scorer, choice.calibrator, baseline, *counts)
+        moved = self._drivers(reading, rows, scorer, features)
+        model = Model(features, dropped, tuple(training.names), scorer, choice.calibrator, baseline, *counts, moved)
         return Fitted(model, tuple(cutoffs), tuple(folds), evaluation)
+
+    def _drivers(self, reading: Reading, rows: PairRows, scorer: Scorer, features: Sequence[Feature]) -> Drivers | None:
+        """What moves the scores of some of the pairs that it learnt from."""
+        customers, categories = (hashes(names, drivers.SALT) for names in (reading.customer_id, reading.categories))
+        places = lowest(row_hashes(rows.customer, rows.category, customers, categories, rows.cutoff), drivers.MOST_ROWS)
+        return Drivers.of(scorer, rows.X[places], (*PAIR_FEATURES, *features), weight=rows.weight[places])
 
     def _check(self, events: EventLog, features: Sequence[Feature]) -> None:
         problems = affinity_problems(self.target, events)
@@ -85,32 +108,87 @@ class PairTask:
         if problems:
             raise SpecificationError(f"{self.target.name} doesn't fit the log", problems)
 
-    def scores(self, events: EventLog, as_of: datetime, model: Model) -> pd.DataFrame:
-        """For each customer asked, their `top` likeliest categories and the `top_new` likeliest of those never taken; ordered by customer
-        and rank. Who is not asked has one row, with the reason; who is asked while no category is known, too (``too_little_data``).
+    def scores(self, events: EventLog, as_of: datetime, model: Model, wording: Wording) -> pd.DataFrame:
+        """For each customer asked, their `top` likeliest categories and the `top_new` likeliest of those never taken, with their reasons;
+        ordered by customer and rank. Who is not asked has one row, with the reason; who is asked while no category is known, too
+        (``too_little_data``).
         """
-        import pandas as pd
+        from persopredict.attributes import to_frame
 
+        progress.step("pairs")
+        reading, standing = self._read(events, as_of, model)
+        progress.step("scores")
+        found = Published.of(standing, model, self.target, reading.categories, wording)
+        why = reading.reasons[as_of].copy()
+        why[np.setdiff1d(standing.eligible, found.customer)] = _TOO_LITTLE
+        # Who had not come yet is nobody's row.
+        why[why == _NO_HISTORY] = 0
+        return to_frame(found.table(reading, pa.array(_WHY, pa.string()).take(pa.array(why))))
+
+    def _read(self, events: EventLog, as_of: datetime, model: Model) -> tuple[Reading, Standing]:
         self._check(events, model.features)
         reading = read_with_past(events, self.target, [as_of], model.features)
-        standing = Standing.of(reading, as_of, events.zone)
-        found = Published.of(standing, model, self.target)
-        frame = pd.DataFrame({"customer_id": reading.customer_id[found.customer]})
-        frame["category"] = np.array(reading.categories, object)[found.category]
-        frame["probability"], frame["affinity_index"] = found.probability, found.index
-        frame["rank"], frame["is_new"], frame["percentile"] = found.rank, found.new, found.percentile
-        frame["not_scored_reason"] = pd.Series([None] * len(frame), dtype=object)
-        frame["reasons"] = pd.Series([[] for _ in range(len(frame))], dtype=object)
-        reasons = np.array([None, *outcomes.REASONS], object)[reading.reasons[as_of]]
-        reasons[np.setdiff1d(standing.eligible, found.customer)] = "too_little_data"
-        known = np.flatnonzero((reasons != None) & (reasons != "no_history"))  # noqa: E711
-        others = pd.DataFrame({"customer_id": reading.customer_id[known]})
-        others["not_scored_reason"] = reasons[known]
-        # Where nobody is asked, or everybody, an empty frame must not decide the types of columns.
-        parts = [part for part in (frame, others) if len(part)]
-        whole = pd.concat(parts, ignore_index=True) if parts else frame
-        whole["probability"] = whole.get("probability", np.nan)
-        return whole.sort_values("customer_id", kind="stable", ignore_index=True)
+        return reading, Standing.of(reading, as_of, events.zone)
+
+    def asked(
+        self,
+        events: EventLog,
+        as_of: datetime,
+        model: Model,
+        *,
+        customer_id: str | None = None,
+        category: str | None = None,
+        sample: int | None = None,
+    ) -> Asked:
+        """What the model reads of the pairs that are published, or of one category's; see `model.Task`."""
+        reading, standing = self._read(events, as_of, model)
+        customers = standing.eligible if customer_id is None else self._one(reading, standing, customer_id)
+        if sample is not None:
+            customers = customers[lowest(hashes(reading.customer_id[customers], DRAWN), sample)]
+        if category is not None:
+            who, what = customers.astype(np.int32), np.full(len(customers), self._number(reading, standing, category), np.int32)
+            X = standing.matrix(who, what)
+        else:
+            blocks = list(scored(standing, model, self.target, customers))
+            nothing = np.empty(0, np.int32)
+            who = np.concatenate([nothing, *(block.customer for block in blocks)])
+            what = np.concatenate([nothing, *(block.category[block.kept] for block in blocks)])
+            X = np.concatenate([np.empty((0, len(model.inputs)), np.float32), *(block.X for block in blocks)])
+        if customer_id is not None and not len(who):
+            raise self._not_asked(as_of, _TOO_LITTLE)
+        return Asked(reading.customer_id[who], np.array(reading.categories, object)[what], X, (*PAIR_FEATURES, *model.features))
+
+    def _one(self, reading: Reading, standing: Standing, customer_id: str) -> NDArray[np.int64]:
+        """The number of a customer who is asked."""
+        place = np.flatnonzero(reading.customer_id == str(customer_id))
+        moment = standing.state.moment
+        why = int(reading.reasons[moment][place[0]]) if len(place) else _NO_HISTORY
+        if why:
+            raise self._not_asked(moment, why)
+        return place
+
+    def _not_asked(self, as_of: datetime, why: int) -> SpecificationError:
+        return SpecificationError(f"the customer is not asked for {self.target.name} at {as_of:%Y-%m-%d}: {_WHY[why]}")
+
+    def _number(self, reading: Reading, standing: Standing, category: str) -> int:
+        known = [reading.categories[number] for number in standing.population.seen]
+        if str(category) not in known:
+            hint = did_you_mean(str(category), known)
+            raise SpecificationError(f"nobody had taken {self.target.by} {str(category)!r} before {standing.state.moment:%Y-%m-%d}; {hint}")
+        return reading.categories.index(str(category))
+
+    def reasons(self, asked: Asked, contributions: NDArray[np.float64], wording: Wording) -> pa.ChunkedArray:
+        """The reasons of pairs, as they are published."""
+        names, numbers = np.unique(np.asarray(asked.category, object), return_inverse=True)
+        about = explain.Pairs(numbers, names.tolist(), self.target.horizon, self.target.by)
+        return reasons(contributions, asked.X, asked.features, wording, about)
+
+    def usual(self, asked: Asked, evaluation: RankingEvaluation) -> NDArray[np.float64]:
+        """The share of those asked for the category in the tests who took it."""
+        tested = evaluation.pooled.categories
+        counts = zip(tested.category, tested.actual, tested.asked, strict=True)
+        rates = {category: taken / customers for category, taken, customers in counts if customers}
+        return np.array([rates.get(category, np.nan) for category in np.asarray(asked.category, object).tolist()], np.float64)
 
     def test(self, events: EventLog, cutoffs: Sequence[datetime], model: Model) -> list[RankedFold]:
         """What the model says at cutoffs, beside labels that have ended; the cutoffs without any are left out."""
@@ -138,80 +216,3 @@ class PairTask:
         if inputs != tuple(input_names([Feature.from_dict(values) for values in specs["features"]])):
             raise SpecificationError("another persopredict made this model, with other features of pairs; fit it again")
         return inputs, PairBaselines.from_dict(specs["baseline"]), RankingEvaluation.from_dict(specs["evaluation"])
-
-
-@dataclass(frozen=True, eq=False)
-class Published:
-    """The pairs that are published, ordered by customer and rank; arrays of shape (rows,).
-
-    `index`: the probability over the category's mean among all that were asked for it. `rank`: among all candidates of the customer.
-    `percentile`: among all customers that were asked for the category.
-    """
-
-    customer: Codes
-    category: Codes
-    probability: NDArray[np.float64]
-    index: NDArray[np.float64]
-    rank: NDArray[np.int32]
-    new: NDArray[np.bool_]
-    percentile: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, standing: Standing, model: Model, target: Affinity) -> Published:
-        """Score all candidates of everybody who is eligible; all probabilities are held, features of some pairs at a time."""
-        parts: list[tuple[Any, ...]] = []
-        categories: list[Codes] = []
-        everything: list[NDArray[np.float32]] = []
-        for customer, category in standing.blocks(standing.eligible):
-            probability = model.calibrator.apply(standing.logits(model.scorer, customer, category))
-            # A percentile compares what is held for all with what is published: both in single precision.
-            held = probability.astype(np.float32)
-            categories.append(category)
-            everything.append(held)
-            new = own(standing.state, customer, category, OCCASIONS) == 0
-            kept, rank = _best(customer, probability, new, target)
-            parts.append((customer[kept], category[kept], probability[kept], held[kept], rank, new[kept]))
-        kinds = (np.int32, np.int32, np.float64, np.float32, np.int32, np.bool_)
-        nothing: tuple[Any, ...] = tuple(np.empty(0, kind) for kind in kinds)
-        customer, category, probability, held, rank, new = (np.concatenate(each) for each in zip(nothing, *parts, strict=True))
-        asked, all_held = np.concatenate([nothing[1], *categories]), np.concatenate([nothing[3], *everything])
-        count = np.bincount(asked, minlength=standing.state.categories)
-        total = np.bincount(asked, all_held, minlength=standing.state.categories)
-        mean = np.divide(total, count, out=np.ones(len(count)), where=count > 0)
-        percentile = _percentiles(asked, all_held, category, held)
-        return cls(customer, category, probability, probability / mean[category], rank, new, percentile)
-
-
-def _best(customer: Codes, probability: Any, new: NDArray[np.bool_], target: Affinity) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The places of the pairs to publish, by customer and rank, and their ranks. Equal probabilities keep the order of categories."""
-    order = np.lexsort((np.arange(len(customer)), -probability, customer))
-    rank = _counted(customer[order])
-    among_new = np.zeros(len(order), np.int64)
-    is_new = new[order]
-    among_new[is_new] = _counted(customer[order][is_new])
-    kept = (rank <= target.top) | (is_new & (among_new <= target.top_new))
-    return order[kept], rank[kept].astype(np.int32)
-
-
-def _counted(groups: Codes) -> NDArray[np.int64]:
-    """The place of each row in its group, from 1; groups lie together.
-
-    >>> _counted(np.array([4, 4, 7], np.int32)).tolist()
-    [1, 2, 1]
-    """
-    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if len(groups) else np.empty(0, np.int64)
-    return np.asarray(np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)])) + 1)
-
-
-def _percentiles(asked: Codes, everything: Any, category: Codes, published: Any) -> NDArray[np.int32]:
-    """ceil(100 · midrank / n) of published probabilities among all of their category."""
-    order = np.lexsort((everything, asked))
-    bounds = np.searchsorted(asked[order], np.arange(int(asked.max(initial=-1)) + 2))
-    found = np.zeros(len(published), np.int32)
-    for number in np.unique(category):
-        values = everything[order[bounds[number] : bounds[number + 1]]]
-        rows = np.flatnonzero(category == number)
-        # Twice a midrank is a whole number: integers round up exactly.
-        doubled = np.searchsorted(values, published[rows], "left") + np.searchsorted(values, published[rows], "right") + 1
-        found[rows] = -((-100 * doubled) // (2 * len(values)))
-    return found

@@ -36,10 +36,11 @@ from persopredict.features.measures import Integers
 from persopredict.features.spec import Feature
 from persopredict.forward import FOLDS, calibrated, splitter, tested_cutoffs, too_little
 from persopredict.learner import Scorer
+from persopredict.progress import track
 from persopredict.ranking import RankedFold
 from persopredict.sources import CUSTOMER
 from persopredict.targets import Affinity
-from persopredict.times import Duration
+from persopredict.times import Duration, on_the_clock
 from persopredict.usability import MIN_POSITIVES
 from persopredict.validation import ForwardSplit
 
@@ -53,12 +54,14 @@ _BLOCK_ROWS = 500_000
 class Standing:
     """A log as it stood at one moment, with everything that pairs are asked with.
 
-    `state`, `population`: from before the moment. `features`: the customers' own, shape (customers, features).
+    `state`, `population`: from before the moment. `features`: the customers' own, shape (customers, features). `cutoff`: the moment by the
+    log's clocks.
     """
 
     state: State
     population: Population
     features: Floats32
+    cutoff: datetime
 
     @classmethod
     def of(cls, reading: Reading, moment: datetime, zone: ZoneInfo) -> Standing:
@@ -68,12 +71,12 @@ class Standing:
         held = [reading.states[each] for each in back if each in reading.states]
         before, after = (reading.states.get(each) for each in season_of(moment, horizon, zone))
         season = (before, after) if before is not None and after is not None else None
-        return cls(reading.states[moment], Population.of(held, season=season), reading.features[moment])
+        return cls(reading.states[moment], Population.of(held, season=season), reading.features[moment], on_the_clock(moment, zone))
 
     def blocks(self, customers: NDArray[Any]) -> Iterator[tuple[Codes, Codes]]:
         """The candidates of some customers, some of these at a time, in order: customer and category of each pair."""
         size = max(1, _BLOCK_ROWS // max(1, min(self.state.categories, 500)))
-        for start in range(0, len(customers), size):
+        for start in track(range(0, len(customers), size), "customers", numbered=False):
             yield candidates(self.state, self.population, customers[start : start + size])
 
     def matrix(self, customer: Codes, category: Codes) -> Floats32:
@@ -259,7 +262,7 @@ class PairTraining:
         `chosen`: the customers that the reading holds.
         """
         found = []
-        for cutoff in tested_cutoffs(self.events, self.target, cutoffs, FOLDS):
+        for cutoff in track(tested_cutoffs(self.events, self.target, cutoffs, FOLDS), "cutoff"):
             earlier, known = self.splitter.trains(cutoff, cutoffs), None
             taught = rows.at(earlier)
             if self.events.late:
@@ -343,8 +346,7 @@ def ranked(
 
     Customers beyond what a test can hold are left out by their ids. `trained`: rows and positives of the model.
     """
-    cutoff = standing.state.moment
-    taken, customers = reading.taken[cutoff], standing.eligible
+    taken, customers = reading.taken[standing.state.moment], standing.eligible
     if taken is None:
         return None
     most = max(1, MOST_TESTED // max(1, min(standing.state.categories, 500)))
@@ -359,7 +361,7 @@ def ranked(
     new = own(standing.state, taken.customer[mine], taken.category[mine], OCCASIONS) == 0
     place = np.searchsorted(customers, taken.customer[mine])
     return RankedFold(
-        cutoff,
+        standing.cutoff,
         reading.customer_id[customers],
         reading.categories,
         np.searchsorted(customers, customer).astype(np.int32),

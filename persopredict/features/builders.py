@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from persopredict import conditions
 from persopredict.features.spec import Feature, with_digest
-from persopredict.times import Duration
+from persopredict.times import Duration, instant
 
 if TYPE_CHECKING:
-    from persopredict.events import EventLog
+    from persopredict.events import EventLog, Moment
 
 WINDOWS: tuple[str | None, ...] = ("7d", "14d", "28d", "56d", "91d", "182d", "364d", None)
 _LONGER: tuple[str | None, ...] = ("28d", "91d", "182d", "364d", None)
@@ -128,14 +128,14 @@ Builder = Callable[[Profile], list[Feature]]
 BUILDERS: Sequence[Builder] = (recency, tenure, frequency, monetary, rhythm, trend, variety, habits, channels, mix)
 
 
-def default_features(events: EventLog, *, focus: Sequence[str] = (), until: datetime | None = None) -> list[Feature]:
+def default_features(events: EventLog, *, focus: Sequence[str] = (), until: Moment | None = None) -> list[Feature]:
     """The default features of a log: recency, tenure, frequency, monetary, rhythm, trend, variety, habits, channel shares, mix.
 
     Parameters
     ----------
     events : the log; only names of columns, events and channels are looked at.
     focus : events that get features of their own even if they are rare (a target's event).
-    until : only names that the log held before it; default all.
+    until : only names that the log held before it, a naive one in the log's time zone; default all.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def default_features(events: EventLog, *, focus: Sequence[str] = (), until: date
     >>> [feature.name for feature in default_features(EventLog(frame))][:4]
     ['recency_all', 'tenure_all', 'distinct_day_7d', 'distinct_day_14d']
     """
-    profile = profile_of(events, focus, until)
+    profile = profile_of(events, focus, None if until is None else instant(until, events.zone))
     features: dict[str, Feature] = {}
     for builder in BUILDERS:
         for feature in builder(profile):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from persopredict import conditions
+from persopredict import conditions, html
 from persopredict.errors import Problem, SpecificationError, did_you_mean
 from persopredict.times import Duration
 
@@ -56,7 +56,7 @@ AGGREGATES: Mapping[str, Aggregate] = {
 DECAY_DECIMALS = 15
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Feature:
     """One feature: an aggregate of a customer's events in ``[cutoff - window, cutoff)`` that were known before the cutoff.
 
@@ -161,6 +161,35 @@ class Feature:
     def from_dict(cls, values: Mapping[str, Any]) -> Feature:
         """The feature that `to_dict` wrote."""
         return cls(**values)
+
+    def __repr__(self) -> str:
+        """As it is written: whatever is not as by default.
+
+        >>> Feature("sum", "value", window="4w", where="channel = 'web'", fallback=0)
+        Feature('sum', 'value', window='28d', where="channel = 'web'", fallback=0)
+        """
+        given = [repr(self.aggregate), *([] if self.column is None else [repr(self.column)])]
+        given += [f"{key}={str(length)!r}" for key, length in (("window", self.window), ("half_life", self.half_life)) if length]
+        given += [f"where={self.where!r}"] if self.where else []
+        given.append(f"fallback={_plain(self.fallback)}")
+        derived = {"name": derived_name(self), "label": derived_label(self)}
+        given += [f"{key}={getattr(self, key)!r}" for key, usual in derived.items() if getattr(self, key) != usual]
+        return f"Feature({', '.join(given)})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "value": AGGREGATES[self.aggregate].meaning,
+            "column": " and ".join(self.columns),
+            "window": f"the last {self.window} before the cutoff" if self.window else "all time before the cutoff",
+            "half-life": str(self.half_life or ""),
+            "events": self.where or "all",
+            "where undefined": "null" if self.fallback is None else _plain(self.fallback),
+        }
+        return html.block(html.title(self.name, self.label), html.facts({key: text for key, text in facts.items() if text}))
+
+
+def _plain(value: float | None) -> str:
+    return str(int(value)) if value is not None and value.is_integer() else str(value)
 
 
 def _duration(text: str | Duration | None, code: str, problems: list[Problem]) -> Duration | None:

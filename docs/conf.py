@@ -20,11 +20,12 @@ project = "persopredict"
 author = "The persopredict authors"
 release = importlib.metadata.version("persopredict")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "benchmarks/*.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "benchmarks/*.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = [".*", "site", "persopredict-demo", "**/.*"]
 myst_heading_anchors = 4
+nb_execution_mode = "off"  # What is stored in the notebooks is shown; tests run them.
 suppress_warnings = ["myst.header"]  # The changelog's headings skip a level where a release has one part only.
 
 # The reference ---------------------------------------------------------------------------------------------------------------------------

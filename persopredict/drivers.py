@@ -217,7 +217,7 @@ class Drivers(Sequence[Driver]):
             return charts.drivers([charts.Driver(called(driver), driver.effect, driver.direction) for driver in self.found], words=words)
         driver = self.of_feature(feature)
         bins = [charts.ShapeBin(bin.text(words.number), bin.contribution, bin.share) for bin in driver.bins]
-        return charts.shape(bins, name=called(driver), words=words)
+        return charts.titled(charts.shape(bins, name=called(driver), words=words), called(driver))
 
     def __repr__(self) -> str:
         """In a line; `str` tells the strongest."""

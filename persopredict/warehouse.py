@@ -26,6 +26,7 @@ from sqlglot import exp
 from persopredict import html
 from persopredict.attribute_columns import COLUMNS, SCHEMA, arrow_schema
 from persopredict.attributes import to_frame
+from persopredict.engines.duckdb import silence
 from persopredict.errors import DataError, EngineError, SpecificationError, WarehouseBusyError, did_you_mean
 from persopredict.findings import Findings
 from persopredict.times import Duration, instant, zone
@@ -298,6 +299,7 @@ class Warehouse:
         connection = _connect(self.path, read_only, self.wait)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            silence(connection)
             yield connection
         finally:
             connection.close()

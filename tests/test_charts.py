@@ -320,8 +320,24 @@ def test_importance_is_of_a_whole():
 
 
 def test_a_shape_keeps_the_unknown_apart_and_says_how_many_they_are():
-    shown = texts(charts.shape(SHAPE, name="days since the last purchase"))
-    assert {"0 to 3 days · 20%", "unknown · 10%", "+0.90", "−1.30"} <= set(shown)
+    chart = charts.shape(SHAPE, name="days since the last purchase")
+    assert {"0 to 3 days · 20%", "unknown · 10%", "+0.90", "−1.30"} <= set(texts(chart))
+
+
+@pytest.mark.parametrize("width", [300, 450, 560, 640, 900])
+def test_the_legend_of_a_shape_is_not_cut_off(width):
+    picture = vl_convert.vegalite_to_svg(charts.dressed(charts.shape(SHAPE, name="x"), width=width).to_dict())
+    place = re.compile(r'<g[^>]*transform="translate\(([-\d.]+),([-\d.]+)\)"|<g\b|</g>|<text[^>]*>makes it')
+    depths, found = [], []
+    for tag in place.finditer(picture):
+        if tag.group().startswith("<text"):
+            found.append(sum(depths))
+        elif tag.group() == "</g>":
+            depths.pop()
+        else:
+            depths.append(float(tag.group(2) or 0))
+    assert len(found) == 2
+    assert min(found) > 0
 
 
 def test_a_story_hands_the_score_on_and_sums_up_what_is_not_told():

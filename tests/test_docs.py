@@ -315,6 +315,13 @@ def test_a_shown_configuration_is_a_right_one(page, tmp_path):
             assert load(file).predictors(), f"{named(page)}:{block.line}"
 
 
+def test_every_notebook_is_on_the_site():
+    tutorials = (DOCS / "tutorials" / "index.md").read_text(encoding="utf-8")
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"](../../notebooks/{notebook.name})" in tutorials
+        assert f"\n../../notebooks/{notebook.stem}\n" in tutorials
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_no_block_is_of_a_kind_that_nothing_tests(page):
     for block in blocks(page):

@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -53,7 +54,7 @@ class Loads(HTMLParser):
 
 def test_the_site_is_read_from_files_without_a_network(site):
     pages = [page for page in sorted(site.rglob("*.html")) if "_static" not in page.parts]
-    assert len(pages) > len(PAGES)
+    assert len(pages) > len(PAGES) + len(list((ROOT / "notebooks").glob("*.ipynb")))
     for page in pages:
         for address in Loads(page).loaded:
             assert not re.match(r"(\w+:)?//", address), f"{page.name} loads {address}"
@@ -80,6 +81,64 @@ def test_no_markup_of_a_docstring_is_left_over(site):
     for page in (site / "docs" / "reference" / "api").glob("*.html"):
         text = re.sub(r"<(pre|script).*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert not re.search(r"-----|:param |:raises |``", text), page.name
+
+
+@pytest.fixture(scope="module")
+def browser(site):
+    """Opens a page of the site in Chromium: `browser(size, color_scheme=…)`, a context manager."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: it is one of the development tools")
+    from tests import test_report_browser as browsers
+
+    if browsers.CHROMIUM is None and not browsers.REQUIRED:
+        pytest.skip("no Chromium here: install it (Debian: apt-get install chromium), or name it in PERSOPREDICT_CHROMIUM")
+    assert browsers.CHROMIUM is not None, "Chromium is missing, and PERSOPREDICT_BROWSER says that it is required"
+    with browsers.sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browsers.CHROMIUM, args=list(browsers.QUIET))
+        yield partial(browsers.watched, started)
+        started.close()
+
+
+def complaints(seen) -> list[str]:
+    """What the browser said, apart from the theme's own log."""
+    return [text for text in seen.said if not text.startswith("log: [PST]")]
+
+
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_pages_open_from_files_without_an_error_and_as_wide_as_the_screen(browser, site, size):
+    for name in ("index", "how-to/sql", "reference/attributes", "reference/api/predicting", "report"):
+        with browser(size) as seen:
+            seen.page.goto((site / "docs" / f"{name}.html").as_uri())
+            assert complaints(seen) == [], name
+            assert all(address.startswith(("file:", "data:")) for address in seen.asked), name
+            assert seen.width() <= size[0], name
+
+
+def test_the_site_is_dark_where_the_reader_s_system_is(browser, site):
+    brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0)"
+    found = {}
+    for scheme in ("light", "dark"):
+        with browser(SIZES["desktop"], color_scheme=scheme) as seen:
+            seen.page.goto((site / "docs" / "concepts" / "time.html").as_uri())
+            found[scheme] = seen.page.evaluate(brightness)
+    assert found["light"] > 3 * 200 > 3 * 60 > found["dark"]
+
+
+def test_the_search_finds_pages_without_a_server(browser, site):
+    with browser(SIZES["desktop"]) as seen:
+        seen.page.goto((site / "index.html").as_uri())
+        seen.page.wait_for_url("**/docs/index.html")
+        seen.page.keyboard.press("Control+k")
+        seen.page.locator("input[type=search]:visible").fill("quarantine")
+        seen.page.keyboard.press("Enter")
+        first = seen.page.locator("#search-results li a").first
+        first.wait_for()
+        first.click()
+        seen.page.wait_for_url("**/docs/**")
+        assert "quarantine" in seen.page.inner_text("article").lower()
+        assert complaints(seen) == []
 
 
 def test_docstrings_become_field_lists(monkeypatch):

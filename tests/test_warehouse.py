@@ -206,6 +206,12 @@ def test_reasons_read_as_the_sentences_that_their_labels_are(warehouse):
     assert shown.loc[["b", "c"]].isna().all(axis=None)
 
 
+def test_a_long_query_draws_no_bar_of_the_database(warehouse, capfd):
+    warehouse.publish(attributes(pd.DataFrame({"customer_id": ["a"], "probability": [0.1]}), "churn", FIRST))
+    assert warehouse.sql("SELECT current_setting('enable_progress_bar') AS bar")["bar"].to_list() == [False]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_affinity_shows_the_top_categories_and_the_top_one_never_bought(warehouse):
     warehouse.publish(
         tastes(a={"x": (0.1, True), "y": (0.9, False), "z": (0.5, False), "w": (0.05, True)}, b={"x": (0.2, False)}),

@@ -57,9 +57,13 @@ def share_axis(top: float = 1.0, *, title: str, wide: bool = False) -> dict[str,
 
 
 def key(shown: Sequence[str] | None = None, **settings: Any) -> alt.Legend:
-    """A legend above the chart, one entry below the other where it is narrow; of some of the scale's names, default all."""
-    some: dict[str, Any] = {} if shown is None else {"values": [*shown]}
-    return alt.Legend(columns=alt.expr("width < 420 ? 1 : 0"), **some, **settings)
+    """A legend above the chart, one entry below the other where it is narrow; of some of the scale's names, default all.
+
+    `width` is the chart's at first, and without its axes once these are laid out: where labels take much of it, `columns` must not depend
+    on it, for no room is made for the lines that a legend gains then.
+    """
+    chosen: dict[str, Any] = {"columns": alt.expr("width < 420 ? 1 : 0")} | ({} if shown is None else {"values": [*shown]})
+    return alt.Legend(**chosen | settings)
 
 
 def lines(places: Sequence[int] | None = None) -> alt.Y:

@@ -155,7 +155,7 @@ def shape(bins: Sequence[ShapeBin], *, name: str, words: Words | None = None) ->
     widest = max(abs(found.effect) for found in bins) or 1.0
     x = alt.X("effect:Q", axis=None, scale=alt.Scale(domain=[-1.9 * widest, 1.9 * widest], nice=False))
     layers: list[Any] = [
-        base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=_two_sided(rows, say, 26)),
+        base.mark_bar(cornerRadiusEnd=2).encode(x=x, color=_two_sided(rows, say, offset=26, columns=1)),
         base.transform_filter("datum.effect >= 0").mark_text(style="quiet", align="left", dx=5).encode(x=x, text="said:N"),
         base.transform_filter("datum.effect < 0").mark_text(style="quiet", align="right", dx=-5).encode(x=x, text="said:N"),
         chart([{"zero": 0}]).mark_rule(style="link", aria=False).encode(x="zero:Q"),
@@ -217,7 +217,7 @@ def _waterfall(rows: list[dict[str, Any]], ends: list[dict[str, Any]], say: Word
         handed.mark_rule(style="link", aria=False).encode(
             x=alt.X("at:Q", axis=None, scale=scale), y=y_from, y2=alt.Y2("next:O", bandPosition=0.72)
         ),
-        moved.mark_bar(height=12, yOffset=9).encode(x=x, x2="to:Q", color=_two_sided(rows, say, 12)),
+        moved.mark_bar(height=12, yOffset=9).encode(x=x, x2="to:Q", color=_two_sided(rows, say, offset=12)),
         *names(moved),
         moved.mark_text(style="quiet", align="left", baseline="middle", dx=5, dy=9).encode(
             x=alt.X("last:Q", axis=None, scale=scale), text="said:N"
@@ -227,11 +227,11 @@ def _waterfall(rows: list[dict[str, Any]], ends: list[dict[str, Any]], say: Word
     ]
 
 
-def _two_sided(rows: Sequence[Mapping[str, Any]], say: Words, offset: int) -> alt.Color:
+def _two_sided(rows: Sequence[Mapping[str, Any]], say: Words, **legend: Any) -> alt.Color:
     """One colour for what makes the outcome likelier, one for what makes it less likely."""
     sides = [say(side) for side in _SIDES]
     shown = [name for name in sides if any(row["direction"] == name for row in rows)]
-    return alt.Color("direction:N", scale=alt.Scale(domain=sides), legend=key(shown, offset=offset))
+    return alt.Color("direction:N", scale=alt.Scale(domain=sides), legend=key(shown, **legend))
 
 
 def _signed(value: float, say: Words) -> str:

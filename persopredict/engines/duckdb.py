@@ -22,6 +22,13 @@ from persopredict.engines.frames import arrow_of
 from persopredict.errors import DataError, EngineError, Problem, did_you_mean
 
 
+def silence(connection: duckdb.DuckDBPyConnection) -> None:
+    """No progress bar of DuckDB's own: it would end up in notebooks and job logs; ours is drawn by the job."""
+    # In a notebook without widgets it is off already, and DuckDB refuses even to be told so.
+    if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
+        connection.execute("SET enable_progress_bar = false")
+
+
 class DuckDBEngine(Engine):
     """Computes in this process. `memory_limit` is DuckDB's, like ``"4GB"``; beyond it work spills to disk."""
 
@@ -43,10 +50,7 @@ class DuckDBEngine(Engine):
         self._lock = threading.RLock()
         self._files: dict[str, Files] = {}
         self.read_naive_times_in("UTC")
-        # A progress bar printed by the engine would end up in notebooks and job logs; ours is drawn by the job.
-        # In a notebook without widgets it is off already, and DuckDB refuses even to be told so.
-        if self._connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()[0][0]:
-            self._connection.execute("SET enable_progress_bar = false")
+        silence(self._connection)
 
     def describe(self, source: Any, *, link: Any = None, name: str) -> dict[str, str]:
         """Make a path, glob, frame, relation, table or query readable as `name`; see `EventLog` for the kinds.

@@ -28,7 +28,7 @@ def part(say: Texts, asked: Asked, evaluation: Evaluation, scored: int, id: str)
         "precision": lambda words: charts.precision(curve, audience=CHOSEN / 100, of=scored, words=words),
     }
     titles = {name: say(f"audience.{name}_title") for name in ways}
-    drawn = [figure(f"{id}-{name}", titles[name], draw, _table(say, titles[name], steps), say) for name, draw in ways.items()]
+    drawn = [figure(f"{id}-{name}", titles[name], draw, _table(say, name, titles[name], steps), say) for name, draw in ways.items()]
     beside = tuple(found for found in drawn if found is not None)
     lift = figure(f"{id}-lift", say("audience.lift_title"), lambda words: charts.lift(curve, words=words), deciles(say, curve), say)
     slider = Slider(
@@ -71,29 +71,25 @@ def deciles(say: Texts, curve: Curve) -> Table:
     return Table(say("audience.lift_title"), tuple(say(key) for key in head), tuple(rows), hidden_caption=True)
 
 
-def _table(say: Texts, title: str, steps: tuple[Step, ...]) -> Table:
-    head = (
-        "audience.contacted",
-        "audience.customers",
-        "came.expected",
-        "words.precision_word",
-        "page.ninety_five",
-        "words.lift_word",
-        "words.gain_word",
-    )
-    rows = (
-        (
-            Cell(found.share), number(found.size), number(found.expected), number(found.precision), number(found.interval),
-            number(found.lift), number(found.gain),
-        )
-        for found in (steps[hundredth - 1] for hundredth in _SHOWN)
-    )  # fmt: skip
-    return Table(title, tuple(say(key) for key in head), tuple(rows), hidden_caption=True)
+#: What stands in the table below a chart: heading, and the output of the slider.
+_COLUMNS = {
+    "gain": (("audience.customers", "size"), ("came.expected", "expected"), ("words.gain_word", "gain")),
+    "precision": (("words.precision_word", "precision"), ("page.ninety_five", "interval"), ("words.lift_word", "lift")),
+}
+
+
+def _table(say: Texts, name: str, title: str, steps: tuple[Step, ...]) -> Table:
+    columns = _COLUMNS[name]
+    shown = (steps[hundredth - 1] for hundredth in _SHOWN)
+    rows = tuple((Cell(found.share), *(number(getattr(found, output)) for _, output in columns)) for found in shown)
+    head = (say("audience.contacted"), *(say(heading) for heading, _ in columns))
+    return Table(title, head, rows, hidden_caption=True)
 
 
 def _words(say: Texts, asked: Asked) -> dict[str, str]:
     """The names of the outputs."""
     return {
+        "end": say("audience.slider_end"),
         "size": say("audience.customers"),
         "expected": say("audience.expected", outcome=asked.outcome()),
         "precision": say("audience.precision"),

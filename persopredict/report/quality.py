@@ -67,7 +67,7 @@ def _grade(say: Texts, evaluation: Evaluation, id: str) -> Part:
         meaning,
         Text(f"{lead(say, evaluation)} {tested}"),
         _predictors(say, evaluation),
-        Text(say("quality.auc_note"), "note"),
+        Text(say("quality.auc_note", half=say.number(0.5, 1)), "note"),
     ]
     blocks += chosen(say, evaluation.kind, len(evaluation.kinds))
     blocks += suspicions(say, evaluation.suspected)

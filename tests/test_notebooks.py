@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,25 @@ def execute(path: Path, folder: Path) -> Any:
     found = client.execute(env=os.environ | THREADS)
     for cell in found.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in map(stored, cell.outputs) if output is not None]
+            cell.outputs = list(kept(cell.outputs))
     return found
 
 
-def stored(output: Any) -> Any:
-    """What of an output is kept: of a chart the picture, which is all that a page without Vega draws, and a tenth of the specification;
-    of progress, which is emptied at its end, nothing.
+def kept(outputs: Iterable[Any]) -> Iterator[Any]:
+    """What is stored: of a chart the picture, which is all that a page without Vega draws, and a tenth of the specification; of progress,
+    which is emptied at its end, nothing; of what is printed one text, in however many parts it came.
     """
-    if "data" not in output:
-        return output
-    output.data = {kind: value for kind, value in output.data.items() if not kind.startswith("application/vnd.vegalite") and value}
-    return output if output.data else None
+    printed = None
+    for output in outputs:
+        if "data" in output:
+            output.data = {kind: value for kind, value in output.data.items() if not kind.startswith("application/vnd.vegalite") and value}
+            if not output.data:
+                continue
+        elif printed is not None and output.get("name") == printed.get("name"):
+            printed.text += output.text
+            continue
+        printed = None if "data" in output else output
+        yield output
 
 
 def shown(notebook: Any) -> list[str]:

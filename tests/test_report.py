@@ -12,6 +12,7 @@ import string
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from persopredict.attributes import attributes
 from persopredict.cli import app
+from persopredict.drivers import Direction
 from persopredict.errors import DataError, Problem, SpecificationError
 from persopredict.findings import Findings, Noted
 from persopredict.registry import Registry
@@ -525,7 +527,10 @@ def test_no_text_is_there_in_vain():
     by_value = {"affinity", "baseline", "duration", "grade", "kind", "reason", "state"}
     for key in texts.table("en"):
         family, _, name = key.partition(".")
-        assert family in by_value or key in sources or re.search(rf"\b{name.removesuffix('_text')}\b", sources), key
+        stem = name.removesuffix("_text").removesuffix("_title")
+        if family == "drivers" and name in get_args(Direction):
+            continue
+        assert family in by_value or key in sources or re.search(rf"\b{stem}(_word)?\b", sources), key
 
 
 def test_every_reason_for_no_score_and_every_problem_of_a_log_has_spanish_words():

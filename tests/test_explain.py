@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from persopredict import concepts, explain, kinds, learner
 from persopredict.affinity.features import PAIR_FEATURES
-from persopredict.attributes import REASONS, conform
+from persopredict.attribute_columns import REASONS
+from persopredict.attributes import conform
 from persopredict.concepts import concept
 from persopredict.events import EventLog
 from persopredict.explain import Pairs
@@ -28,6 +29,7 @@ from persopredict.snapshots import snapshots
 from persopredict.times import Duration
 from persopredict.training import Training, matrix
 from persopredict.warehouse import Warehouse
+from persopredict.warehouse_tables import ARROWS
 from persopredict.wording import Wording
 from tests import made
 
@@ -420,7 +422,8 @@ def test_reasons_reach_the_warehouse_and_parquet_as_they_were(churn, tmp_path):
     warehouse.publish(found)
     assert conform(warehouse.attributes(made.CHURN.name))["reasons"].combine_chunks() == conform(found)["reasons"].combine_chunks()
     expected = {
-        row.customer_id: [reason["label"] for reason in row.reasons][:3] if row.status == "scored" else [] for row in found.itertuples()
+        row.customer_id: [ARROWS[reason["direction"]] + reason["label"] for reason in row.reasons][:3] if row.status == "scored" else []
+        for row in found.itertuples()
     }
     for wide in (warehouse.sql("SELECT * FROM customer_attributes"), pd.read_parquet(tmp_path / "customer_attributes.parquet")):
         shown = wide.set_index("customer_id")[[f"{made.CHURN.name}_reason_{place}" for place in (1, 2, 3)]]

@@ -170,8 +170,8 @@ def test_the_slider_says_what_the_evaluation_says_by_keyboard_too(browser, files
         right(100)
         seen.page.keyboard.press("Home")
         right(1)
-        box = range_.bounding_box()
-        seen.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        # In its middle, wherever the page has been scrolled to.
+        range_.click()
         assert 45 <= int(seen.of("t1-slider", "share").rstrip("%")) <= 55
         right(int(seen.of("t1-slider", "share").rstrip("%")))
         assert seen.said == []

@@ -20,8 +20,10 @@ RARER, MOST_FOR_RARE = 5_000, 1_000_000
 _PROBED = 20_000
 
 
-def share_of(events: EventLog, target: Target, cutoffs: Sequence[datetime], until: datetime) -> float:
-    """The share of the customers to train and test with, above 0 and at most 1; whoever they are decides md5 of their ids (`drawn`).
+def share_of(events: EventLog, target: Target, cutoffs: Sequence[datetime], until: datetime | None = None) -> float:
+    """The share of the customers to train or test with, above 0 and at most 1; whoever they are decides md5 of their ids (`drawn`).
+
+    `until`: labels count only what was known before it; default no limit.
 
     >>> from persopredict.datasets import made_log
     >>> from persopredict.targets import Churn

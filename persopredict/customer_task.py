@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from persopredict import drivers, explain, learner, progress
 from persopredict.aftermath import filled_afterwards, only_after
+from persopredict.attribute_columns import REASONS
 from persopredict.budget import share_of
 from persopredict.comparison import Paired, paired_log_loss
 from persopredict.draws import hashes, lowest, snapshot_hashes
@@ -36,6 +37,10 @@ from persopredict.wording import Wording
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Rows that are scored and explained at a time, at least: a model answers many rows far sooner than many times a few.
+_AT_ONCE = 65_536
 
 
 class CustomerTask:
@@ -80,7 +85,6 @@ class CustomerTask:
             kind=scorer.kind,
             kinds=tested.losses if len(tested.losses) > 1 else None,
             suspected=suspected,
-            share=share,
         )
         positives = int(np.count_nonzero(taught.y))
         moved = self._drivers(taught, scorer)
@@ -110,19 +114,21 @@ class CustomerTask:
         """One row for each customer known at `as_of`, in order of ids; who is not asked has the reason instead of a probability."""
         from persopredict.attributes import to_frame
 
-        progress.step("features")
+        progress.step("scores")
         features, context = self._read(model, wording)
         plan = snapshots(events, [as_of], features, [self.target])
-        table = plan.to_arrow()
-        X, beside = matrix(table, model.inputs), _columns(table, context)
-        del table
+        said: list[NDArray[np.float64]] = []
+        told: list[pa.Array] = []
+        for table in _tables(plan.batches()):
+            X = matrix(table, model.inputs)
+            said.append(model.calibrator.apply(model.scorer.logits(X)))
+            told += self._reasons(X, model, wording, _columns(table, context)).chunks
         everyone = plan.population()
-        progress.step("scores")
         why = everyone.column(f"reason_{self.target.name}")
         asked = np.flatnonzero(why.is_null())
         probability = np.full(len(why), np.nan)
-        probability[asked] = model.calibrator.apply(model.scorer.logits(X))
-        reasons = explain.placed(self._reasons(X, model, wording, beside), asked, len(why))
+        probability[asked] = np.concatenate([np.empty(0), *said])
+        reasons = explain.placed(pa.chunked_array(told, REASONS), asked, len(why))
         columns = {"customer_id": everyone.column("customer_id"), "probability": probability, "reasons": reasons, "not_scored_reason": why}
         return to_frame(pa.table(columns))
 
@@ -192,17 +198,18 @@ class CustomerTask:
         """What the model says at cutoffs, beside labels that have ended; the cutoffs without any are left out."""
         if not cutoffs:
             return []
-        features = self._computed(model)
-        table = snapshots(events, cutoffs, features, [self.target]).to_arrow()
+        features, share = self._computed(model), share_of(events, self.target, sorted(cutoffs))
+        table = snapshots(events, cutoffs, features, [self.target], share=share).to_arrow()
         rows = Labelled.of(table, [feature.name for feature in features], self.target).labelled()
-        return [self._tested(on_the_clock(cutoff, events.zone), rows.at([cutoff]), model) for cutoff in rows.cutoffs]
+        return [self._tested(on_the_clock(cutoff, events.zone), rows.at([cutoff]), model, share) for cutoff in rows.cutoffs]
 
-    def _tested(self, cutoff: datetime, rows: Labelled, model: Model) -> FoldPredictions:
+    def _tested(self, cutoff: datetime, rows: Labelled, model: Model, share: float) -> FoldPredictions:
         names = [feature.name for feature in self._computed(model)]
         logits = model.scorer.logits(rows.X[:, [names.index(name) for name in model.inputs]])
         baselines = model.baseline.predict(rows.X, names)
         probability = model.calibrator.apply(logits)
-        return FoldPredictions(cutoff, rows.customer_id, rows.y, logits, probability, baselines, model.rows, model.positives)
+        trained = model.rows, model.positives
+        return FoldPredictions(cutoff, rows.customer_id, rows.y, logits, probability, baselines, *trained, share)
 
     def evaluate(self, folds: Sequence[FoldPredictions], *, name: str, seed: int) -> Evaluation:
         """Predictions beside their baselines."""
@@ -228,6 +235,18 @@ class CustomerTask:
         """The model's inputs, its baselines and its evaluation, as they were saved."""
         inputs = tuple(specs["columns"]) if "columns" in specs else tuple(values["name"] for values in specs["features"])
         return inputs, Rivals.from_dict(specs["baseline"]), Evaluation.from_dict(specs["evaluation"])
+
+
+def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches, put together to tables of so many rows that a model is asked about them at once; the last may have fewer."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(len(each) for each in waiting) >= _AT_ONCE:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def _columns(table: pa.Table, features: Sequence[Feature]) -> dict[Feature, NDArray[np.float64]]:

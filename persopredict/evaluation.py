@@ -47,6 +47,7 @@ class FoldPredictions:
     probability : that score calibrated by what was known at the cutoff, inside (0, 1).
     baselines : name to probability of each baseline, inside (0, 1).
     train_rows, train_positives : what the fold's model was trained on.
+    share : of the customers that were asked, above 0; below 1 (default) those looked at were drawn by md5 of their ids.
 
     Raises `SpecificationError` listing everything that does not fit.
     """
@@ -59,6 +60,7 @@ class FoldPredictions:
     baselines: Mapping[str, Floats]
     train_rows: int
     train_positives: int
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -97,7 +99,6 @@ def evaluate(
     kind: str = "",
     kinds: Mapping[str, float] | None = None,
     suspected: Sequence[Problem] = (),
-    share: float = 1.0,
 ) -> Evaluation:
     """Evaluate out-of-time predictions against their baselines.
 
@@ -123,8 +124,6 @@ def evaluate(
         of the model that is shipped, and each candidate's pooled out-of-time log-loss, by which it was chosen.
     suspected
         what looks like leakage, to be shown with the grade.
-    share
-        of the customers that were trained and tested with, drawn by md5.
 
     Raises `TooLittleDataError` without rows, `SpecificationError` if cutoffs are not in order or have no baseline in common.
 
@@ -167,7 +166,7 @@ def evaluate(
         kind=kind,
         kinds=dict(kinds or {}),
         suspected=tuple(suspected),
-        share=share,
+        share=min(fold.share for fold in folds),
     )
 
 

@@ -174,11 +174,11 @@ def _labels_of_pairs(events: EventLog, target: Affinity, moments: Sequence[datet
     """Of pairs of customers and categories: 1 where the customer took it."""
     import pandas as pd
 
-    reading = read(events, target, moments, labelled=True)
+    reading = read(events, target, moments, labelled="only")
     customers, categories = pd.Index(reading.customer_id), pd.Index(reading.categories, dtype=object)
 
     def of(moment: datetime) -> Labels:
-        taken, asked = reading.taken[moment], reading.states[moment].eligible
+        taken, asked = reading.taken[moment], reading.reasons[moment] == 0
         assert taken is not None
         pairs = taken.customer.astype(np.int64) * len(categories) + taken.category
 

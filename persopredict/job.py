@@ -38,6 +38,7 @@ from persopredict.predictor import Predictor
 from persopredict.progress import step, task, told
 from persopredict.registry import ModelVersion, Registry
 from persopredict.results import Grade
+from persopredict.staging import staged
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Settled, Warehouse
@@ -233,7 +234,7 @@ class Job:
             self._progress(f"{name}: scoring")
             names |= {*served.model_.inputs, *(feature.name for feature in (*served.features_, *served.dropped_))}
             frame = served.attributes(self.events, as_of, model_version=str(version), wording=self.wording)
-            return self._outcome(served, version, "published", notes, frame)
+            return self._outcome(served, version, "published", notes, staged(frame, self.warehouse.path.parent))
         except (TooLittleDataError, SpecificationError, InSampleError) as error:
             _log.warning("%s skipped: %s", name, type(error).__name__)
             return Outcome.without(name, error)

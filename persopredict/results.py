@@ -46,7 +46,7 @@ class Evaluation:
     kind : of the model that is shipped, as in the attributes' `model_kind`; "" where it is not known.
     kinds : what it was chosen by: each candidate's pooled out-of-time log-loss.
     suspected : what looks like leakage; their examples are not stored.
-    share : of the customers that were trained and tested with; below 1 they were drawn by md5, because there are more than a model can use.
+    share : of the customers that were looked at; below 1 they were drawn by md5, because there are more than a model can use.
     """
 
     target: str

@@ -59,11 +59,11 @@ def share(share: float) -> list[str]:
     """That not all customers were looked at, if so.
 
     >>> share(1.0), share(0.048)
-    ([], ['Trained and tested with 4.8% of the customers, drawn by md5 of their ids: more would not change the model.'])
+    ([], ['4.8% of the customers were looked at, drawn by md5 of their ids: more would not change what is found.'])
     """
     if share >= 1:
         return []
-    return [f"Trained and tested with {percent(share)} of the customers, drawn by md5 of their ids: more would not change the model."]
+    return [f"{percent(share)} of the customers were looked at, drawn by md5 of their ids: more would not change what is found."]
 
 
 def suspicions(suspected: Sequence[Problem]) -> Iterator[str]:

@@ -102,7 +102,8 @@ class OutOfTime:
     """What a model that knew nothing later said at a test cutoff.
 
     `rows`: who was asked, without features, with labels as they are known today; `known`: the cutoffs before, with labels as they were
-    known at this one, None if they were known as they are today. `logits`: of each kind of model.
+    known at this one, None if they were known as they are today. `logits`: of each kind of model. `share`: of the customers that were
+    looked at.
     """
 
     cutoff: datetime
@@ -111,6 +112,7 @@ class OutOfTime:
     baselines: dict[str, Floats]
     train_rows: int
     train_positives: int
+    share: float
     known: Labelled | None = None
 
     def scores(self, kind: str, rows: Labelled | None = None) -> tuple[Floats, NDArray[np.int8]]:
@@ -125,7 +127,7 @@ class OutOfTime:
         baselines = {name: values[kept] for name, values in self.baselines.items()}
         probability = choice.calibrator.apply(logits)
         ids = self.rows.customer_id[kept]
-        return FoldPredictions(self.cutoff, ids, y, logits, probability, baselines, self.train_rows, self.train_positives)
+        return FoldPredictions(self.cutoff, ids, y, logits, probability, baselines, self.train_rows, self.train_positives, self.share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +237,8 @@ class Training:
         logits = {kind: scorer.logits(asked.X[:, lesson.columns(scorer.names)]) for kind, scorer in scorers.items()}
         without = Labelled(asked.customer_id, asked.cutoff, asked.X[:, :0], asked.y)
         baselines = lesson.rivals.predict(asked.X, lesson.names)
-        return OutOfTime(on_the_clock(cutoff, self.events.zone), without, logits, baselines, len(taught.y), taught.positives, known)
+        trained = len(taught.y), taught.positives
+        return OutOfTime(on_the_clock(cutoff, self.events.zone), without, logits, baselines, *trained, self.share, known)
 
     def tested(self, tests: Sequence[OutOfTime]) -> Tested:
         """Each test by the kind, and with the calibration, that the tests before it had taught at its cutoff; and what is shipped."""

@@ -260,6 +260,31 @@ def test_chosen_customers_are_read_as_if_there_were_no_others():
         np.testing.assert_array_equal(some.features[moment], whole.features[moment][chosen])
 
 
+def test_categories_are_numbered_by_the_names_given():
+    log, moments, chosen = history(PURCHASE, "UTC", seed=6), instants_of("UTC"), np.array([1, 4, 5, 10])
+    names = ("Toys", "another", "food", "toys")
+    plain, named = (states.read(log.log, PURCHASE, moments, labelled=True, chosen=chosen, categories=given) for given in (None, names))
+    assert named.categories == names
+    for moment in moments:
+        assert named.states[moment].categories == 4
+        np.testing.assert_equal(told(named, moment), told(plain, moment))
+        assert named.states[moment].seen.tolist() == [name in {what for _, what in told(plain, moment)[0]} for name in names]
+
+
+def test_labels_alone_are_those_that_are_read_with_states():
+    log, moments = history(PURCHASE, "UTC", seed=6), instants_of("UTC")
+    whole, alone = (states.read(log.log, PURCHASE, moments, labelled=labelled) for labelled in (True, "only"))
+    assert (alone.categories, alone.states) == (whole.categories, {})
+    np.testing.assert_array_equal(alone.customer_id, whole.customer_id)
+    for moment in moments:
+        np.testing.assert_array_equal(alone.reasons[moment] == 0, whole.states[moment].eligible)
+        some, other = alone.taken[moment], whole.taken[moment]
+        assert (some is None) == (other is None)
+        if some is not None:
+            np.testing.assert_array_equal(some.customer, other.customer)
+            np.testing.assert_array_equal(some.category, other.category)
+
+
 @pytest.mark.parametrize(
     "versions", [(), (None, datetime(2023, 12, 20, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC))], ids=["fixed", "timed"]
 )

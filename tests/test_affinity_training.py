@@ -214,6 +214,41 @@ def test_a_model_of_some_customers_and_the_last_cutoffs_still_scores_everybody(m
     assert set(found[0]) == set(found[1])
 
 
+def test_of_more_pairs_than_can_be_held_the_population_is_learnt_from_drawn_customers_and_everybody_is_scored(
+    monkeypatch, everything, fitted
+):
+    whole, _ = everything
+    monkeypatch.setattr(sampling, "MOST_HELD", 6_000)
+    monkeypatch.setattr(sampling, "_FEWEST_CUSTOMERS", 20)
+    reading, standing = Standing.asked(events(), TARGET, UNTIL, ())
+    drawn = training.drawn_customers(events(), training.held_at(events(), TARGET, [UNTIL]))
+    assert 0.2 < len(drawn) / len(reading.customer_id) < 0.8
+    # The tables are those of the drawn customers, as a log without the others has them.
+    past = training.read_with_past(events(), TARGET, [UNTIL], (), chosen=drawn)
+    alone = training.population_of(past, UNTIL, events().zone)
+    assert standing.population.customers == alone.customers < len(standing.eligible)
+    places = [reading.categories.index(name) for name in past.categories]
+    np.testing.assert_array_equal(standing.population.popularity[places], alone.popularity)
+    # What only others have taken can be asked for.
+    assert standing.population.seen.tolist() == np.flatnonzero(reading.states[UNTIL].seen).tolist()
+    found = PairTask(replace(TARGET, top=10**6)).scores(events(), UNTIL, fitted.model_, Wording())
+    found = found[found["not_scored_reason"].isna()]
+    assert set(zip(found["customer_id"], found["category"], strict=True)) == set(zip(whole["customer_id"], whole["category"], strict=True))
+    both = found.merge(whole, on=["customer_id", "category"])
+    assert np.corrcoef(both["probability_x"], both["probability_y"])[0, 1] > 0.95
+    assert not np.array_equal(both["probability_x"], both["probability_y"])
+
+
+def test_a_later_test_of_more_pairs_than_can_be_held_looks_at_drawn_customers(monkeypatch, fitted):
+    whole = fitted.test(events(), CUTOFFS[-1:])
+    monkeypatch.setattr(sampling, "MOST_HELD", 6_000)
+    monkeypatch.setattr(sampling, "_FEWEST_CUSTOMERS", 20)
+    some = fitted.test(events(), CUTOFFS[-1:])
+    assert 0.2 < len(some[0].customer_id) / len(whole[0].customer_id) < 0.9
+    # Whoever took nothing says nothing of lists.
+    assert fitted.compare(some, whole).customers == np.count_nonzero(some[0].relevant) > 0
+
+
 def test_a_test_of_too_many_leaves_customers_out_by_their_ids(monkeypatch, parts, fitted):
     _, reading, standings, _ = parts
     monkeypatch.setattr(training, "MOST_TESTED", 3_000)

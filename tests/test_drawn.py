@@ -1,5 +1,6 @@
 """A share of the customers: the same ones whatever else the log holds, with the features that they have among all."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -125,9 +126,26 @@ def test_a_predictor_of_a_share_says_so_and_counts_audiences_among_everybody(log
     assert whole.evaluation_.share == 1.0
     assert share == pytest.approx(0.5, abs=0.1)
     assert some.rows_ < 0.65 * whole.rows_
-    assert "% of the customers, drawn by md5" in str(some.evaluation_)
+    assert "% of the customers were looked at, drawn by md5" in str(some.evaluation_)
     assert "drawn" not in str(whole.evaluation_)
     asked = whole.evaluation_.folds[-1].rows
     assert some.evaluation_.audience(share=0.1).of == pytest.approx(asked, rel=0.2)
     # Who is scored is not drawn.
     assert len(some.predict(log)) == len(whole.predict(log))
+
+
+def test_a_later_test_looks_at_a_share_too_and_says_so(log, monkeypatch):
+    fitted, later = Predictor(CHURN).fit(log, until="2024-07-15"), ["2024-07-20", "2024-08-03"]
+    whole = fitted.test(log, [instant(text) for text in later])
+    budgeted(monkeypatch, MOST_SNAPSHOTS=sum(len(fold.y) for fold in whole) // 2, RARER=0)
+    some = fitted.test(log, [instant(text) for text in later])
+    assert [fold.share for fold in whole] == [1.0, 1.0]
+    assert some[0].share == some[1].share == pytest.approx(0.5, abs=0.1)
+    for fewer, all_ in zip(some, whole, strict=True):
+        kept = np.isin(all_.customer_id, fewer.customer_id)
+        assert 0.3 < kept.mean() < 0.7
+        np.testing.assert_array_equal(fewer.probability, all_.probability[kept])
+        np.testing.assert_array_equal(fewer.y, all_.y[kept])
+    assert fitted.evaluate(log, later).share == some[0].share
+    # Two models are compared on the customers that both were asked about.
+    assert fitted.compare(some, whole).rows == sum(len(fold.y) for fold in some)

@@ -77,3 +77,8 @@ class State:
     pairs: Pairs
     trips: Mapping[str, Floats32]
     eligible: NDArray[np.bool_]
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which categories anybody had taken, shape (categories,): those that come later must not change what is known."""
+        return np.bincount(self.pairs.category, minlength=self.categories) > 0

@@ -271,16 +271,11 @@ def _count(state: State, who: NDArray[np.bool_], pairs: NDArray[np.bool_]) -> Fl
     return counts
 
 
-def _seen(state: State) -> NDArray[np.bool_]:
-    """Which categories anybody had taken: those that come later must not change what is known."""
-    return np.bincount(state.pairs.category, minlength=state.categories) > 0
-
-
 def _rates_now(now: State, takers: Floats, eligible: float) -> dict[str, Floats]:
     """The rates of the last quarter of a horizon."""
     lately, ever = now.pairs[QUARTER], now.pairs[OCCASIONS]
     recent, few = _count(now, now.eligible, lately > 0) / eligible, FEW_TAKERS / eligible
-    without = (now.eligible.sum() - _count(now, now.eligible, ever > lately)) * _seen(now)
+    without = (now.eligible.sum() - _count(now, now.eligible, ever > lately)) * now.seen
     return {
         "popularity_now": recent,
         "trend_now": (recent + few) / (takers / eligible / 4 + few),
@@ -293,7 +288,7 @@ def _rates(states: Sequence[State]) -> dict[str, Floats]:
     now = states[0]
     eligible = max(float(now.eligible.sum()), 1.0)
     takers = _count(now, now.eligible, now.pairs[within(1)] > 0)
-    overall = (takers.sum() + 0.5) / (_seen(now).sum() * eligible + 1)
+    overall = (takers.sum() + 0.5) / (now.seen.sum() * eligible + 1)
     rates = {
         "takers": takers,
         "popularity": takers / eligible,
@@ -309,7 +304,7 @@ def _rates(states: Sequence[State]) -> dict[str, Floats]:
     few = FEW_TAKERS / eligible
     # What the first state knows by now of the horizons before, so that those who took it again are among those who had taken it.
     last, last_two, ever = (now.pairs[name] for name in (within(1), within(2), OCCASIONS))
-    without = (float(then.eligible.sum()) - _count(now, then.eligible, ever > last)) * _seen(now)
+    without = (float(then.eligible.sum()) - _count(now, then.eligible, ever > last)) * now.seen
     return {
         **rates,
         "popularity_before": popularity_before,
@@ -438,7 +433,7 @@ class Population:
         order = np.argsort(-ever, kind="stable")[: int(min(most, (ever > 0).sum()))]
         columns, chosen = np.sort(order), _sampled(states, sample)
         weights = {**_together(now, columns, chosen), **_follows(states, columns, chosen)} if len(columns) else {}
-        seen = np.flatnonzero(_seen(now))
+        seen = np.flatnonzero(now.seen)
         return cls(now.moment, int(now.eligible.sum()), habits=Habits.of(now), seen=seen, columns=columns, weights=weights, **rates)
 
     @property

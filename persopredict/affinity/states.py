@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from persopredict.targets import Affinity, Conversion
 from persopredict.times import Duration
 
 _UNDEFINED = np.float32("nan")
+#: The columns of pairs that are no measures.
+_WHO, _WHAT = "customer", "category"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +52,10 @@ class Taken:
 class Reading:
     """A log, read for an affinity at some moments.
 
-    `horizon`: the target's. `customer_id`: of each customer, shape (customers,). `categories`: the names, in order. `states`: by moment.
-    `taken`: by moment what was taken in its label, None where that has not ended in what was observed. `reasons`: by moment, codes of
-    `outcomes.reasons`, shape (customers,). `features`: by moment, the values of the customers' own features, shape (customers, features).
+    `horizon`: the target's. `customer_id`: of each customer, shape (customers,). `categories`: the names, in order. `states`: by moment;
+    none where labels alone were read. `taken`: by moment what was taken in its label, None where that has not ended in what was observed.
+    `reasons`: by moment, codes of `outcomes.reasons`, shape (customers,). `features`: by moment, the values of the customers' own features,
+    shape (customers, features).
     """
 
     horizon: Duration
@@ -100,41 +103,46 @@ def read(
     target: Affinity,
     moments: Sequence[datetime],
     *,
-    labelled: bool = False,
+    labelled: bool | Literal["only"] = False,
     until: datetime | None = None,
     features: Sequence[Feature] = (),
     chosen: Integers | None = None,
+    categories: Sequence[str] | None = None,
 ) -> Reading:
     """Read the states at `moments`, ascending.
 
     Parameters
     ----------
-    labelled : whether to read what was taken afterwards.
+    labelled : whether to read what was taken afterwards; "only": nothing else, but who was asked.
     until : labels count only what was known before it; default no limit.
     features : the customers' own.
     chosen : numbers of customers, ascending; default all.
+    categories : the names to number the categories by, ascending, all that occur among them; default those that occur.
     """
     ids, reasons, values = _customers(events, target, moments, features)
     if chosen is not None:
         ids, reasons, values = ids[chosen], reasons[:, chosen], values[:, chosen]
-    trips = _trips(events, target, moments, len(ids), chosen)
+    stated = labelled != "only"
+    trips = _trips(events, target, moments, len(ids), chosen) if stated else []
     occasions = Occasions(events, target, by=target.by, chosen=chosen)
-    names, category = occasions.categories
+    names, category = _numbered(occasions, categories)
     asked = Conversion(EVENT, target.horizon, gap=target.gap)
     labels = Labels((asked,), until) if labelled else None
-    found: list[list[Pairs]] = [[] for _ in moments]
+    found: list[list[dict[str, NDArray[Any]]]] = [[] for _ in moments]
     taken: list[list[tuple[Codes, Codes]]] = [[] for _ in moments]
     start = 0
-    survey = _survey(occasions, target.horizon, moments, labels)
-    matured = survey.span_of(asked, survey.cutoffs)[2] & labelled
+    survey = _survey(occasions, target.horizon, moments, labels) if stated else Survey(occasions, [], cutoffs=moments, labels=labels)
+    matured = survey.span_of(asked, survey.cutoffs)[2] & bool(labelled)
     for batch in Measuring(survey).batches():
         size = batch.measured.groups
         who, what = occasions.takers[start : start + size].astype(np.int32), category[start : start + size]
         start += size
-        measured = _measured(batch, target.horizon)
+        measured = _measured(batch, target.horizon) if stated else {}
         for number in range(len(moments)):
-            known = measured[OCCASIONS][number] > 0
-            found[number].append(Pairs(who[known], what[known], {name: value[number, known] for name, value in measured.items()}))
+            if stated:
+                known = measured[OCCASIONS][number] > 0
+                held = {name: value[number, known] for name, value in measured.items()}
+                found[number].append({_WHO: who[known], _WHAT: what[known], **held})
             if labelled:
                 label = batch.labels[0][number]
                 taken[number].append((who[label == 1], what[label == 1]))
@@ -147,6 +155,7 @@ def read(
         {
             moment: State(moment, days, len(ids), len(names), _joined(found[number]), trips[number], reasons[number] == 0)
             for number, moment in enumerate(moments)
+            if stated
         },
         {moment: _all_taken(taken[number]) if matured[number] else None for number, moment in enumerate(moments)},
         dict(zip(moments, reasons, strict=True)),
@@ -164,13 +173,22 @@ def _measured(batch: Batch, horizon: Duration) -> dict[str, Floats32]:
     return {name: batch.measured.feature(feature, frozenset()).astype(np.float32) for name, feature in measures_of(horizon).items()}
 
 
-def _joined(parts: Sequence[Pairs]) -> Pairs:
-    """The pairs of all batches."""
+def _numbered(occasions: Occasions, categories: Sequence[str] | None) -> tuple[tuple[str, ...], Codes]:
+    """The names of the categories, and the number of each owner's."""
+    names, category = occasions.categories
+    if categories is None:
+        return names, category
+    place = {name: number for number, name in enumerate(categories)}
+    return tuple(categories), np.array([place[name] for name in names], np.int32)[category]
+
+
+def _joined(parts: Sequence[dict[str, NDArray[Any]]]) -> Pairs:
+    """The pairs of all batches, which are emptied column by column: of many millions there is no room for two of each."""
     if not parts:
         nothing = np.empty(0, np.int32)
         return Pairs(nothing, nothing, {name: np.empty(0, np.float32) for name in measures_of(Duration(days=1))})
-    values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
-    return Pairs(np.concatenate([part.customer for part in parts]), np.concatenate([part.category for part in parts]), values)
+    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in [*parts[0]]}
+    return Pairs(columns.pop(_WHO), columns.pop(_WHAT), columns)
 
 
 def _all_taken(parts: Sequence[tuple[Codes, Codes]]) -> Taken:

@@ -18,7 +18,7 @@ from persopredict.affinity.published import Published, scored
 from persopredict.affinity.reasons import reasons
 from persopredict.affinity.sampling import row_hashes
 from persopredict.affinity.states import Reading
-from persopredict.affinity.training import PairRows, PairTraining, Standing, input_names, ranked, read_with_past
+from persopredict.affinity.training import PairRows, PairTraining, Standing, drawn_customers, held_at, input_names, ranked, read_with_past
 from persopredict.comparison import Paired
 from persopredict.draws import hashes, lowest
 from persopredict.drivers import Drivers
@@ -127,8 +127,7 @@ class PairTask:
 
     def _read(self, events: EventLog, as_of: datetime, model: Model) -> tuple[Reading, Standing]:
         self._check(events, model.features)
-        reading = read_with_past(events, self.target, [as_of], model.features)
-        return reading, Standing.of(reading, as_of, events.zone)
+        return Standing.asked(events, self.target, as_of, model.features)
 
     def asked(
         self,
@@ -195,7 +194,8 @@ class PairTask:
         if not cutoffs:
             return []
         self._check(events, model.features)
-        reading = read_with_past(events, self.target, cutoffs, model.features, labelled=True)
+        chosen = drawn_customers(events, held_at(events, self.target, sorted(cutoffs)))
+        reading = read_with_past(events, self.target, cutoffs, model.features, labelled=True, chosen=chosen)
         trained = model.rows, model.positives
         standings = (Standing.of(reading, cutoff, events.zone) for cutoff in cutoffs)
         found = (ranked(reading, standing, model.scorer, model.calibrator, model.baseline, trained) for standing in standings)

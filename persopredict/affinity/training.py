@@ -64,14 +64,25 @@ class Standing:
     cutoff: datetime
 
     @classmethod
-    def of(cls, reading: Reading, moment: datetime, zone: ZoneInfo) -> Standing:
-        """Of a reading that holds the moment and the horizons before it."""
-        horizon = reading.horizon
-        back = [moment, *(spans_of(horizon, number).before(moment, zone) for number in range(1, SPANS + 1))]
-        held = [reading.states[each] for each in back if each in reading.states]
-        before, after = (reading.states.get(each) for each in season_of(moment, horizon, zone))
-        season = (before, after) if before is not None and after is not None else None
-        return cls(reading.states[moment], Population.of(held, season=season), reading.features[moment], on_the_clock(moment, zone))
+    def of(cls, reading: Reading, moment: datetime, zone: ZoneInfo, population: Population | None = None) -> Standing:
+        """Of a reading that holds the moment and, where the population is not given, the horizons before it."""
+        state, learnt = reading.states[moment], population or population_of(reading, moment, zone)
+        return cls(state, learnt, reading.features[moment], on_the_clock(moment, zone))
+
+    @classmethod
+    def asked(cls, events: EventLog, target: Affinity, moment: datetime, features: Sequence[Feature]) -> tuple[Reading, Standing]:
+        """Everybody at a moment, for scores. Of more pairs than a training holds, the horizons before it are read of drawn customers alone,
+        as there: the population's tables need no more of them.
+        """
+        chosen = drawn_customers(events, held_at(events, target, [moment]))
+        if chosen is None:
+            reading = read_with_past(events, target, [moment], features)
+            return reading, cls.of(reading, moment, events.zone)
+        reading = states.read(events, target, [moment], features=features)
+        past = read_with_past(events, target, [moment], (), chosen=chosen, categories=reading.categories)
+        # What only others have taken is known, too.
+        population = replace(population_of(past, moment, events.zone), seen=np.flatnonzero(reading.states[moment].seen))
+        return reading, cls.of(reading, moment, events.zone, population)
 
     def blocks(self, customers: NDArray[Any]) -> Iterator[tuple[Codes, Codes]]:
         """The candidates of some customers, some of these at a time, in order: customer and category of each pair."""
@@ -100,6 +111,15 @@ class Standing:
     def eligible(self) -> NDArray[np.int64]:
         """The customers that are asked."""
         return np.flatnonzero(self.state.eligible)
+
+
+def population_of(reading: Reading, moment: datetime, zone: ZoneInfo) -> Population:
+    """The population at a moment, of a reading that holds it and the horizons before it."""
+    horizon = reading.horizon
+    back = [moment, *(spans_of(horizon, number).before(moment, zone) for number in range(1, SPANS + 1))]
+    held = [reading.states[each] for each in back if each in reading.states]
+    before, after = (reading.states.get(each) for each in season_of(moment, horizon, zone))
+    return Population.of(held, season=(before, after) if before is not None and after is not None else None)
 
 
 def labels_of(taken: Taken, customer: NDArray[np.integer], category: NDArray[np.integer], categories: int) -> NDArray[np.int8]:
@@ -186,12 +206,9 @@ class PairTraining:
 
     def held(self, cutoffs: Sequence[datetime]) -> tuple[list[datetime], Integers | None]:
         """The cutoffs and the numbers of the customers that a training holds; all where they are few enough."""
-        pairs, customers = Occasions(self.events, self.target, by=self.target.by).size(cutoffs[-1])
-        moments = past_of(cutoffs, self.target, self.events)
-        held = Held.of(pairs, len(moments), customers)
+        held, moments = held_at(self.events, self.target, cutoffs), past_of(cutoffs, self.target, self.events)
         kept = [cutoff for cutoff in cutoffs if cutoff >= moments[-held.moments]]
-        ids = customer_ids(self.events) if held.share < 1 else []
-        return kept if len(kept) > 1 else list(cutoffs[-2:]), held.chosen(ids)
+        return kept if len(kept) > 1 else list(cutoffs[-2:]), drawn_customers(self.events, held)
 
     # Rows ----------------------------------------------------------------------------------------------------------------------------
 
@@ -327,11 +344,18 @@ def read_with_past(events: EventLog, target: Affinity, cutoffs: Sequence[datetim
     return states.read(events, target, past_of(cutoffs, target, events), features=features, **how)
 
 
-def customer_ids(events: EventLog) -> Sequence[Any]:
-    """The ids of all customers, in order of their numbers."""
+def held_at(events: EventLog, target: Affinity, cutoffs: Sequence[datetime]) -> Held:
+    """How much of the log is held where it is read at the cutoffs and the horizons before them."""
+    pairs, customers = Occasions(events, target, by=target.by).size(cutoffs[-1])
+    return Held.of(pairs, len(past_of(cutoffs, target, events)), customers)
+
+
+def drawn_customers(events: EventLog, held: Held) -> Integers | None:
+    """The numbers of the customers who are held; None for all."""
+    if held.share >= 1:
+        return None
     query = select({"customer_id": col("customer_id")}, events.owners).order_by(col(CUSTOMER))
-    found: list[Any] = events.engine.arrow(Step("ids", query)).column(0).to_pylist()
-    return found
+    return held.chosen(events.engine.arrow(Step("ids", query)).column(0).to_pylist())
 
 
 def ranked(

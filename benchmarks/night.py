@@ -30,7 +30,7 @@ NIGHTS = (made_logs.END - timedelta(days=1), made_logs.END)
 #: Minutes and GB.
 GOAL, MEMORY = 30, 8
 #: GB that the log may take of it.
-LOG_MEMORY = 4
+LOG_MEMORY = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def figure(
         if {problem.code for problem in error.problems} == {"nothing_to_draw"}:
             return None
         raise
-    spec = charts.dressed(chart, "page", width="container", language=say.wording.language).to_dict()
+    spec = charts.dressed(chart, "page", width="container", language=say.wording.language).to_dict(validate=False)
     for key in ("config", "usermeta", "$schema"):
         spec.pop(key, None)
     return Figure(f"{id}-chart", title, spec, table, note, compact)

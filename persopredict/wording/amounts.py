@@ -75,7 +75,7 @@ def trend_of(parts: Parts) -> Telling:
 
     def sentence(value: float) -> str:
         if math.isnan(value):
-            return parts.no_value()
+            return parts.nothing() if parts.column in CALENDAR else parts.amount("trend_of_none", **parts.halves)
         key, values = direction(value, parts.words)
         return parts.amount(f"trend_of{key}", **parts.halves, **values)
 

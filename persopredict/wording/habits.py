@@ -86,7 +86,7 @@ def gap_mean(parts: Parts) -> Telling:
 
 
 def gap_std(parts: Parts) -> Telling:
-    """As in "rhythm of purchases varies by 3.2 days"."""
+    """As in "gaps between purchases vary by 3.2 days"."""
     unit = units.gaps(parts.words)
 
     def sentence(value: float) -> str:

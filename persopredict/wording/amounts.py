@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from persopredict.features.spec import CALENDAR
 from persopredict.wording import units
 from persopredict.wording.habits import direction
 from persopredict.wording.parts import Parts, Telling

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,12 @@ def job(file: Path) -> tuple[float, float]:
 
 
 def apart(measure: Callable[..., Any], *arguments: object) -> Any:
-    """The measure's result, from a fresh process: neither its memory nor what it has read serves the next."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, arguments)
+    """The measure's result, from a fresh process: neither its memory nor what it has read serves the next.
+
+    Raises `BrokenProcessPool` if the process is killed.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def figures(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -199,9 +199,15 @@ def _change(pair: Pair, *, unknown: str | None = None) -> Telling:
     return Telling(title, unit, sentence)
 
 
-def _multiple(pair: Pair) -> Telling:
-    title, unit = pair.say(f"title.{pair.name}"), units.times(pair.words)
-    return Telling(title, unit, lambda value: pair.words.say("colon", title=title, value=_or_unknown(value, unit, pair.words)))
+def _lately(pair: Pair) -> Telling:
+    """A quotient of the last quarter of a horizon and a quarter of the whole: who chose it lately, of those who did in the horizon."""
+    plain = pair.share(clip=True)
+    unit = Unit(lambda values: plain.shown(values / 4), plain.text)
+
+    def sentence(value: float) -> str:
+        return pair.say(pair.name, percent=_or_unknown(value, unit, pair.words))
+
+    return Telling(pair.say(f"title.{pair.name}"), unit, sentence)
 
 
 def _expected(pair: Pair) -> Telling:
@@ -243,7 +249,7 @@ _OF_CATEGORY: Mapping[str, Teller] = {
     **dict.fromkeys(("habit", "habit_probability", "recent_habit_probability"), _share),
     **dict.fromkeys(("popularity", "popularity_now", "popularity_ever", "adoption", "adoption_now", "repeat_rate"), _share),
     "trend": _change,
-    "trend_now": _multiple,
+    "trend_now": _lately,
     "popularity_then": partial(_share, unknown="no_year"),
     "season": partial(_change, unknown="no_year"),
     **dict.fromkeys(("goes_together", "follows", "corrected_by_taken", "corrected_by_own"), partial(_share, unknown="too_rare", clip=True)),

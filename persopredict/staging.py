@@ -39,4 +39,7 @@ def staged(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     except OSError as error:
         _log.warning("attributes that wait to be published stay in memory, %s: %s", folder, error.strerror)
         return frame
-    return to_frame(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
+    found = to_frame(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
+    # What Arrow held of the others goes back to the system only when it is asked to.
+    pa.default_memory_pool().release_unused()
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlglot import exp
 
 from persopredict.attribute_columns import COLUMNS
@@ -210,9 +212,17 @@ def delete(connection: duckdb.DuckDBPyConnection, tables: Iterable[str], **value
 def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
     """Insert an Arrow table's rows, in the order of `ORDERS`."""
     names = [column(name) for name in TABLES[table]]
-    query = exp.select(*names).from_(INCOMING).order_by(*map(ascending, ORDERS[table]))
+    query = exp.select(*names).from_(INCOMING)
+    if not _in_order(rows, ORDERS[table]):
+        query = query.order_by(*map(ascending, ORDERS[table]))
     connection.register(INCOMING, rows)
     execute(connection, "insert", exp.insert(query, table, columns=[name.this for name in names]), {})
+
+
+def _in_order(rows: pa.Table, keys: Sequence[str]) -> bool:
+    """Whether rows lie in the order of these columns, nulls last. Scores come so, and to sort their reasons takes gigabytes."""
+    order = pc.sort_indices(rows.select(keys), [(key, "ascending") for key in keys])
+    return bool(np.array_equal(order, np.arange(len(rows))))
 
 
 def ledger(connection: duckdb.DuckDBPyConnection) -> pa.Table:

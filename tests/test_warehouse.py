@@ -278,6 +278,20 @@ def test_ids_of_any_script_lie_in_order(warehouse):
     assert pq.read_table(warehouse.copy_path)["customer_id"].to_pylist() == sorted(ids)
 
 
+def test_rows_lie_in_the_same_order_in_the_file_in_whatever_order_they_come(tmp_path):
+    pairs = [("Ωmega", "x", 2), ("Ωmega", "y", 1), ("a", "y", 1), ("a", "x", 10), ("a", "z", 9), ("é", "x", 1)]
+    frame = pd.DataFrame(pairs, columns=["customer_id", "category", "rank"]).assign(probability=0.1, not_scored_reason=None)
+    frame.loc[len(frame)] = ["b", None, None, None, "not_active"]
+    lying = []
+    for number, seed in enumerate((None, 1, 2)):
+        rows = frame.sort_values(["customer_id", "rank"]) if seed is None else frame.sample(frac=1, random_state=seed)
+        warehouse = Warehouse(tmp_path / str(number) / "warehouse.duckdb")
+        warehouse.publish(attributes(rows, "taste", night(0)))
+        lying.append(warehouse.sql("SELECT customer_id, category, rank FROM predictive_attributes").to_numpy().tolist())
+    assert [line[:2] for line in lying[0][:3]] == [["a", "y"], ["a", "z"], ["a", "x"]]
+    assert str(lying[0]) == str(lying[1]) == str(lying[2])
+
+
 def test_two_targets_whose_columns_clash_are_refused_and_nothing_is_written(warehouse):
     warehouse.publish(scored(a=0.1))
     with pytest.raises(SpecificationError, match="'churn_previous_band'"):

@@ -38,7 +38,7 @@ from persopredict.predictor import Predictor
 from persopredict.progress import step, task, told
 from persopredict.registry import ModelVersion, Registry
 from persopredict.results import Grade
-from persopredict.staging import staged
+from persopredict.staging import release, staged
 from persopredict.times import Duration, instant, local_midnight
 from persopredict.usability import stale_sources
 from persopredict.warehouse import Run, Settled, Warehouse
@@ -176,6 +176,7 @@ class Job:
             self._progress("comparing what was expected with what came")
             outcomes, settled = self._look_back(outcomes, registry, as_of)
             self._progress("publishing")
+            release()
             result = replace(result, outcomes=outcomes)
             self._publish(result, settled)
             return self._reported(result, registry)

@@ -39,7 +39,9 @@ def staged(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     except OSError as error:
         _log.warning("attributes that wait to be published stay in memory, %s: %s", folder, error.strerror)
         return frame
-    found = to_frame(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
-    # What Arrow held of the others goes back to the system only when it is asked to.
+    return to_frame(pa.ipc.open_file(pa.py_buffer(mapped)).read_all())
+
+
+def release() -> None:
+    """Give back what Arrow keeps in reserve of the memory that scoring took: it does so only when it is asked to."""
     pa.default_memory_pool().release_unused()
-    return found

@@ -8,6 +8,7 @@ imported by the command that needs it, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.metadata
 import os
 import traceback as tracebacks
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from persopredict.job import Job, JobResult
 
 _HOW_TO_TRACE = "For the traceback: persopredict --traceback <command>, or PERSOPREDICT_TRACEBACK=1"
+_GUESSED = "No column looks like the name of the event: every row is taken to be one purchase, which is a guess. "
+_WRITABLE = "give a folder that may be written to, or the right to write there"
+#: What to do about what a system refuses.
+_REMEDIES = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _WRITABLE),
+}
 _EPILOG = (
     "Exit codes: 0 done; 1 failed; 2 bad usage or configuration; 3 data not ready or stale, nothing published; "
     "4 published, some targets skipped."
@@ -47,6 +56,9 @@ class _Commands(TyperGroup):
         except PersopredictError as error:
             self._report(ctx, error, _told(error, examples=error_console().is_terminal))
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            self._report(ctx, error, _refused(error))
+            raise typer.Exit(1) from None
         except Exception as error:
             if type(error).__module__.startswith(("click", "typer")):
                 raise
@@ -126,7 +138,8 @@ def init(
         text = starter.starter_toml(path, mapping, unused=unused, event_names=names)
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(text, encoding="utf-8")
-    _print(f"Wrote {config}. Look through it, then: persopredict check")
+    guessed = "" if events is None or "event" in mapping else _GUESSED
+    _print(f"Wrote {config}. {guessed}Look through it, then: persopredict check")
 
 
 @app.command()
@@ -234,6 +247,14 @@ def _must_exist(pattern: str) -> None:
         beside = [file.name for file in sorted(folder.iterdir())] if folder.is_dir() else []
         hint = did_you_mean(Path(pattern).name, beside) or "check the path"
         raise ConfigurationError("nothing was written", [Problem("no_file", f"no file matches {pattern!r}", remedy=hint)])
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, where, and what to do; what was published before stays, for a file is replaced as a whole or not at all."""
+    where = "" if error.filename is None else f" ({error.filename})"
+    if error.errno not in _REMEDIES:
+        return f"unexpected {type(error).__name__}: {error.strerror or error}{where}\n{_HOW_TO_TRACE}"
+    return f"{error.strerror}{where}: {_REMEDIES[error.errno]}. What was published before is as it was"
 
 
 def _told(error: PersopredictError, *, examples: bool) -> str:

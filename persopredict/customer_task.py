@@ -31,7 +31,7 @@ from persopredict.snapshots import Snapshots, snapshots
 from persopredict.spine import Members
 from persopredict.suspicion import constant_before, nearly_the_label
 from persopredict.targets import Target
-from persopredict.times import on_the_clock
+from persopredict.times import local, on_the_clock
 from persopredict.training import Labelled, Training, matrix
 from persopredict.wording import Wording
 
@@ -176,9 +176,8 @@ class CustomerTask:
             rows = self._of(events, [str(customer_id)], as_of, features)
             found = rows.population().column(f"reason_{self.target.name}").to_pylist()
             if found != [None]:
-                raise SpecificationError(
-                    f"the customer is not asked for {self.target.name} at {as_of:%Y-%m-%d}: {(found or ['no_history'])[0]}"
-                )
+                at, why = local(as_of, events.timezone), (found or ["no_history"])[0]
+                raise SpecificationError(f"the customer is not asked for {self.target.name} at {at}: {why}")
         table = rows.to_arrow()
         ids = np.array(table.column("customer_id").to_pylist(), object)
         return Asked(ids, None, matrix(table, model.inputs), tuple(self._inputs(model)), _columns(table, context))

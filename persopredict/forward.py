@@ -15,7 +15,7 @@ from persopredict.features.builders import windows_within
 from persopredict.features.spec import Feature
 from persopredict.snapshots import rolling_cutoffs
 from persopredict.targets import Target
-from persopredict.times import Duration, instant, local_midnight
+from persopredict.times import Duration, instant, local, local_midnight
 from persopredict.validation import ForwardSplit
 
 FOLDS = 5
@@ -64,10 +64,11 @@ def matured_cutoffs(events: EventLog, target: Target, given: Sequence[Moment] | 
         moments = sorted({instant(cutoff, events.zone) for cutoff in given})
         cutoffs = [cutoff for cutoff in moments if needed.after(cutoff, events.zone) <= end and cutoff >= start]
     if len(cutoffs) < 2:
-        text = f"{len(cutoffs)} cutoffs have labels that ended by {end:%Y-%m-%d}, 2 are the least (one to train on, one to test on)"
+        by = local(end, events.timezone)
+        text = f"{len(cutoffs)} cutoffs have labels that ended by {by}, 2 are the least (one to train on, one to test on)"
         remedy = f"give events of more than twice {needed} before `until`, or shorten the horizon"
         if given is not None:
-            remedy = f"give cutoffs from {start:%Y-%m-%d} on that lie {needed} and more before {end:%Y-%m-%d}"
+            remedy = f"give cutoffs from {local(start, events.timezone)} on that lie {needed} and more before {by}"
         raise too_little(target, [Problem("log_too_short", text, count=len(cutoffs), remedy=remedy)])
     return cutoffs
 
@@ -80,7 +81,7 @@ def within_history(
     kept, dropped = windows_within(asked, Duration(hours=int(history / timedelta(hours=1)) + 1))
     if not kept:
         remedy = "shorten the windows, leave them out for all time, or give a longer log"
-        text = f"every feature's window is longer than the history at the first cutoff, {first:%Y-%m-%d}"
+        text = f"every feature's window is longer than the history at the first cutoff, {local(first, events.timezone)}"
         raise too_little(target, [Problem("no_feature", text, count=len(dropped), remedy=remedy)])
     return tuple(kept), tuple(dropped)
 

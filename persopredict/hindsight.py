@@ -20,10 +20,9 @@ from persopredict.affinity.states import read
 from persopredict.errors import DataError
 from persopredict.events import EventLog
 from persopredict.metrics import auc, ece, ece_chance, log_loss
-from persopredict.results_text import local
 from persopredict.snapshots import snapshots
 from persopredict.targets import Affinity, Target
-from persopredict.times import instant
+from persopredict.times import instant, local
 from persopredict.warehouse import Warehouse
 from persopredict.warehouse_runs import Settled
 

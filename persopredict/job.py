@@ -36,7 +36,7 @@ from persopredict.hindsight import Hindsight, warning
 from persopredict.job_result import JobResult, Outcome, State
 from persopredict.predictor import Predictor
 from persopredict.progress import step, task, told
-from persopredict.registry import ModelVersion, Registry
+from persopredict.registry import EXPERIMENT, ModelVersion, Registry
 from persopredict.results import Grade
 from persopredict.staging import release, staged
 from persopredict.times import Duration, instant, local_midnight
@@ -62,7 +62,7 @@ class Job:
     predictors : one for each target, as recipes: what serves is the registry's champion, also where a fitted one is given.
     warehouse : DuckDB file, or a `Warehouse`.
     tracking : MLflow store, default ``mlflow.db`` beside the warehouse.
-    project : name of the MLflow experiment.
+    project : name of the MLflow experiment. Models of another project, under a target's name in the same store, are refused.
     retrain_every : a target whose recipe was trained longer ago than this at `as_of` is trained again; default ``"28d"``.
     max_staleness : a source whose observation ends earlier than this before `as_of` stops the job; default ``"3d"``.
     keep : how much history the warehouse keeps; default all.
@@ -91,7 +91,7 @@ class Job:
         *,
         warehouse: str | Path | Warehouse,
         tracking: str | None = None,
-        project: str = "persopredict",
+        project: str = EXPERIMENT,
         retrain_every: str | Duration = "28d",
         max_staleness: str | Duration = "3d",
         keep: str | Duration | None = None,
@@ -214,7 +214,7 @@ class Job:
         limit = self.max_staleness.approximate
         stale = [
             Problem("stale_source", problem.message, remedy=problem.remedy, source=problem.source)
-            for problem in stale_sources(self.events.source_facts, as_of, limit)
+            for problem in stale_sources(self.events.source_facts, as_of, limit, timezone=self.events.timezone)
         ]
         if stale:
             local = as_of.astimezone(self.events.zone)
@@ -255,6 +255,8 @@ class Job:
         """The champion, trained before if that is due; raises `TooLittleDataError` if there is none that answers what is asked."""
         name = predictor.target.name
         champion, challenger = registry.champion(name), registry.challenger(name)
+        if (theirs := promotion.foreign((champion, challenger), self.project)) is not None:
+            raise theirs
         serving = champion if champion is not None and promotion.answers(champion, predictor.target) else None
         if train == "always" or (train == "due" and self._due(predictor, serving, challenger, as_of)):
             try:

@@ -14,8 +14,8 @@ from persopredict.errors import PersopredictError, Problem
 from persopredict.hindsight import warning
 from persopredict.ranking_results import RankingEvaluation
 from persopredict.results import Evaluation
-from persopredict.results_text import local
 from persopredict.sources import UNUSABLE
+from persopredict.times import local
 from persopredict.usability import UsabilityReport
 from persopredict.warehouse_runs import Settled
 

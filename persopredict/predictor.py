@@ -37,10 +37,9 @@ from persopredict.forward import embargo, observed_end
 from persopredict.learner import BoosterScorer, Scorer
 from persopredict.model import Model, Recipe, Task
 from persopredict.ranking_results import RankingEvaluation
-from persopredict.results_text import local
 from persopredict.snapshots import rolling_cutoffs
 from persopredict.targets import Affinity, Target, target_from_dict
-from persopredict.times import Duration, instant, local_midnight
+from persopredict.times import Duration, instant, local, local_midnight
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -290,7 +289,7 @@ class Predictor:
                 events, moment, self.model_, customer_id=customer_id, category=category, sample=sample if customer_id is None else None
             )
             if not len(asked.X):
-                raise SpecificationError(f"nobody is asked for {self.target.name} at {moment:%Y-%m-%d}")
+                raise SpecificationError(f"nobody is asked for {self.target.name} at {local(moment, events.timezone)}")
             progress.step("reasons")
             values, words = self.scorer_.contributions(asked.X), wording or Wording()
             reasons = self._task.reasons(asked, values, words)
@@ -328,8 +327,9 @@ class Predictor:
         self._fitted()
         moment = _latest(events) if as_of is None else instant(as_of, events.zone)
         if moment < self.trained_until_ and not in_sample:
+            asked, known = (local(each, events.timezone) for each in (moment, self.trained_until_))
             raise InSampleError(
-                f"{moment:%Y-%m-%d} lies before {self.trained_until_:%Y-%m-%d}, until when {self.target.name} was trained: "
+                f"{asked} lies before {known}, until when {self.target.name} was trained: "
                 "it has seen the answer; take a later time, fit with an earlier `until`, or pass in_sample=True"
             )
         return moment

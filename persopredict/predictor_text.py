@@ -10,8 +10,8 @@ from persopredict import html
 from persopredict.html import Html
 from persopredict.kinds import competing
 from persopredict.model import Model
-from persopredict.results_text import local
 from persopredict.targets import Affinity, Target
+from persopredict.times import local
 
 
 def plan(target: Target, features: Sequence[Any] | None, cutoffs: Sequence[Any] | None, estimator: Any, calibration: str) -> Html:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from persopredict.comparison import Paired, decide
 from persopredict.errors import PersopredictError, Problem, SpecificationError, TooLittleDataError
 from persopredict.events import EventLog
 from persopredict.predictor import Predictor
-from persopredict.registry import ModelVersion, Registry
+from persopredict.registry import EXPERIMENT, ModelVersion, Registry
 from persopredict.results import Grade
 from persopredict.targets import Target, target_from_dict
+from persopredict.times import local
 
 #: From best to least.
 GRADES: tuple[Grade, ...] = ("A", "B", "C")
@@ -42,7 +44,7 @@ def judge(champion: Predictor | None, challenger: Predictor, events: EventLog) -
     if champion is None:
         return Verdict(True, "first model of this target")
     if challenger.trained_until_ < champion.trained_until_:
-        known = [f"{predictor.trained_until_:%Y-%m-%d}" for predictor in (challenger, champion)]
+        known = [local(predictor.trained_until_, events.timezone) for predictor in (challenger, champion)]
         return Verdict(False, f"trained until {known[0]}, it knows less than the champion, trained until {known[1]}")
     folds = [fold for fold in challenger.folds_ if fold.cutoff >= champion.trained_until_]
     paired = challenger.compare(folds, champion.test(events, [fold.cutoff for fold in folds]))
@@ -52,6 +54,19 @@ def judge(champion: Predictor | None, challenger: Predictor, events: EventLog) -
 
 
 # Versions --------------------------------------------------------------------------------------------------------------------------------
+
+
+def foreign(versions: Sequence[ModelVersion | None], project: str) -> PersopredictError | None:
+    """What keeps a project from versions that it finds under its target's name: another project of the same store has made them, on other
+    data. Those that nobody signed, or that were registered for no project, are believed.
+    """
+    for version in versions:
+        owner = None if version is None else version.tags.get("project")
+        if version is not None and owner not in (None, project, EXPERIMENT):
+            text = f"version {version.version} of {version.name} in this model store is of the project {owner!r}, not of {project!r}"
+            remedy = "name the target otherwise, or give this project a model store of its own: [tracking] uri"
+            return PersopredictError("another project's model", [Problem("other_project", text, remedy=remedy)])
+    return None
 
 
 def suffices(version: ModelVersion, least: Grade) -> bool:

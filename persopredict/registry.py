@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 Alias = Literal["champion", "challenger"]
 
+#: The experiment, and so the project, of models that nobody named one for.
+EXPERIMENT = "persopredict"
 _PROCESS = "persopredict.process"
 _ABANDONED = timedelta(days=1)  # Another machine's process can't be asked whether it lives; no registration takes a day.
 _LONGEST = 6000  # Characters that MLflow keeps of a parameter.
@@ -59,7 +61,7 @@ class ModelVersion:
     alias
         the alias it was found by, if any. Aliases move; the version doesn't.
     tags
-        among them ``fingerprint`` (of the data), ``trained_until``, ``recipe`` and ``grade``.
+        among them ``fingerprint`` (of the data), ``trained_until``, ``recipe``, ``grade`` and ``project``, the experiment it went to.
 
     >>> ModelVersion("churn_purchase_28d", 3, "8f2c").uri
     'models:/churn_purchase_28d/3'
@@ -122,7 +124,7 @@ class Registry:
       - error tracking_uri: models are kept in a sqlite file or by a tracking server. Remedy: write sqlite:///...
     """
 
-    def __init__(self, uri: str, experiment: str = "persopredict") -> None:
+    def __init__(self, uri: str, experiment: str = EXPERIMENT) -> None:
         self.uri, database = tracking.settled(uri)
         self.experiment = experiment
         with self._session("opening the model store"):
@@ -156,7 +158,7 @@ class Registry:
             files.mkdir()
             predictor.save(files)
             specs, calibrator = (json.loads((files / file).read_text("utf-8")) for file in ("specs.json", "calibrator.json"))
-            facts = _facts(specs, predictor.evaluation_, fingerprint) | dict(tags or {})
+            facts = {"project": self.experiment, **_facts(specs, predictor.evaluation_, fingerprint), **dict(tags or {})}
             run = self._client.create_run(self._experiment_id, tags=facts | {_PROCESS: _this_process()}, run_name=name)
             run_id = run.info.run_id
             try:

@@ -14,7 +14,8 @@ from persopredict.comparison import Against, Interval, Paired
 from persopredict.curves import Audience
 from persopredict.cutoff_results import MODEL, Result, interval, number, paired, plain
 from persopredict.errors import Problem
-from persopredict.results_text import at_cutoffs, local
+from persopredict.results_text import at_cutoffs
+from persopredict.times import local
 
 if TYPE_CHECKING:
     import altair as alt

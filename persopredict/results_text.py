@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, time
+from datetime import datetime
 
 from persopredict.cells import between, cell, percent
 from persopredict.cutoff_results import MODEL, Result
 from persopredict.errors import Problem
 from persopredict.metrics import Metrics
-from persopredict.times import zone
+from persopredict.times import local
 
 #: What a table of predictors shows: heading, name in `Metrics`, decimals.
 _COLUMNS = (
@@ -23,12 +23,6 @@ _COLUMNS = (
     ("by chance", "ece_chance_p95", 4),
     ("lift 10%", "lift_top_decile", 2),
 )
-
-
-def local(moment: datetime, timezone: str) -> str:
-    """The date as the zone writes it, with the time unless it is midnight."""
-    there = moment.astimezone(zone(timezone))
-    return f"{there:%Y-%m-%d}" if there.time() == time() else f"{there:%Y-%m-%d %H:%M}"
 
 
 def at_cutoffs(cutoffs: Sequence[datetime | None], timezone: str) -> str:

@@ -18,7 +18,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
         "event_at": "event_at event_time event_timestamp timestamp occurred_at transaction_timestamp click_timestamp"
         " sold_at purchased_at ordered_at order_date invoice_date transaction_date created_at event_date datetime ts"
         " date time",
-        "event": "event event_name event_type action activity",
+        "event": "event event_name event_type action activity status state",
         "order_id": "order_id basket_id transaction_id ticket_id receipt_id invoice_id invoice_no session_id ticket",
         "item_id": "item_id product_id sku article_id stock_code product item",
         "category": "category department product_category product_type family section",
@@ -30,7 +30,9 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
 }
 _NUMBER = re.compile(r"FLOAT|DOUBLE|DECIMAL|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 _TIME = re.compile(r"TIMESTAMP|DATE|VARCHAR")
-_LIKELY_OUTCOME = re.compile(r"purchase|order|transaction|payment|sale|checkout|subscri", re.IGNORECASE)
+_LIKELY_OUTCOME = re.compile(r"purchase|order|transaction|payment|sale|checkout|approved|renew", re.IGNORECASE)
+_LIKELY_END = re.compile(r"cancel|churned|unsubscri|terminat|kuend|künd", re.IGNORECASE)
+_LIKELY_START = re.compile(r"(?<!un)subscri|sign_?up|start|activat|open|join", re.IGNORECASE)
 
 
 def propose_mapping(types: Mapping[str, str]) -> dict[str, str]:
@@ -98,18 +100,42 @@ def starter_toml(
     ['[project]', 'name = "my-project"']
     """
     mapped = dict(mapping) if mapping is not None else {"customer_id": "customer_id", "event_at": "event_at"}
-    outcome = next((name for name in event_names if _LIKELY_OUTCOME.search(name)), event_names[0] if event_names else "purchase")
-    slug = re.sub(r"[^a-z0-9]+", "_", outcome.lower()).strip("_")[:24].rstrip("_") or "event"
+    outcome = likely_outcome(event_names)
+    slug, known = _slug(outcome), f"  # in the file: {', '.join(map(_quoted, event_names[:8]))}" if event_names else ""
     return _TEMPLATE.format(
         project=_quoted(project),
         path=_quoted(path),
-        constant="" if "event" in mapped else f"event = {_quoted(outcome)}  # every row is one; or map a column to `event` below\n",
+        constant="" if "event" in mapped else f"event = {_quoted(outcome)}  # what every row is; or map a column to `event` below\n",
         columns="\n".join(_column_lines(mapped, unused)),
+        target=_cancellation(event_names, known) or _CHURN.format(slug=slug, outcome=_quoted(outcome), known=known),
         slug=slug,
         outcome=_quoted(outcome),
         affinity=_AFFINITY.format(slug=slug, outcome=_quoted(outcome)) if "category" in mapped else "",
-        known=f"  # in the file: {', '.join(map(_quoted, event_names[:8]))}" if event_names else "",
     )
+
+
+def likely_outcome(event_names: Sequence[str]) -> str:
+    """The event to predict: one that looks like it, else the most frequent that neither starts nor ends a contract.
+
+    >>> likely_outcome(["subscribed", "login", "cancelled"]), likely_outcome(["page_view", "order_placed"]), likely_outcome([])
+    ('login', 'order_placed', 'purchase')
+    """
+    usual = [name for name in event_names if not (_LIKELY_END.search(name) or _LIKELY_START.search(name))] or list(event_names)
+    return next((name for name in usual if _LIKELY_OUTCOME.search(name)), usual[0] if usual else "purchase")
+
+
+def _cancellation(event_names: Sequence[str], known: str) -> str:
+    """The target of a log whose contracts end; "" where no event looks like an end."""
+    ends = [name for name in event_names if _LIKELY_END.search(name)]
+    if not ends:
+        return ""
+    start = next((name for name in event_names if _LIKELY_START.search(name) and name not in ends), None)
+    started = f"start = {_quoted(start)}\n" if start else '# start = "subscribed"  # what starts a contract; default: any event\n'
+    return _CANCELLATION.format(slug=_slug(ends[0]), end=_quoted(ends[0]), known=known, started=started)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:24].rstrip("_") or "event"
 
 
 def _column_lines(mapped: Mapping[str, str], unused: Sequence[str]) -> list[str]:
@@ -170,6 +196,19 @@ _AFFINITY = """\
 # by = "category"  # or item_id, channel, hour, weekday
 
 """
+_CHURN = """\
+[targets.churn_{slug}_28d]
+type = "churn"  # no such event within the horizon
+event = {outcome}{known}
+horizon = "28d"
+active_within = "91d"  # only customers with such an event in the last 91 days
+"""
+_CANCELLATION = """\
+[targets.cancellation_{slug}_28d]
+type = "cancellation"  # the running contract ends by such an event within the horizon
+event = {end}{known}
+{started}horizon = "28d"
+"""
 _TEMPLATE = """\
 # What persopredict reads, predicts and writes. Relative paths start at the folder of this file.
 # Secrets stay outside: url = "${{NAME}}" is taken from the environment.
@@ -189,12 +228,7 @@ path = {path}  # Parquet or CSV, a glob too; or table = "..." or query = "..." o
 {columns}
 
 # One [targets.<name>] for each thing to predict. Types: churn, conversion, cancellation, affinity.
-[targets.churn_{slug}_28d]
-type = "churn"  # no such event within the horizon
-event = {outcome}{known}
-horizon = "28d"
-active_within = "91d"  # only customers with such an event in the last 91 days
-
+{target}
 # [targets.conversion_{slug}_7d]
 # type = "conversion"  # such an event within the horizon
 # event = {outcome}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from datetime import timezone as fixed_offset
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -242,3 +242,13 @@ class WallClock:
         midnights = walls // _DAY * _DAY
         walls = np.where(self.instants(midnights) == instants, midnights, walls)
         return self.instants(walls + days * _DAY)
+
+
+def local(moment: datetime, timezone: str) -> str:
+    """The date as the zone writes it, with the time unless it is midnight.
+
+    >>> local(datetime.fromisoformat("2017-10-08T05:00Z"), "America/Mexico_City"), local(datetime.fromisoformat("2017-10-08T05:00Z"), "UTC")
+    ('2017-10-08', '2017-10-08 05:00')
+    """
+    there = moment.astimezone(zone(timezone))
+    return f"{there:%Y-%m-%d}" if there.time() == time() else f"{there:%Y-%m-%d %H:%M}"

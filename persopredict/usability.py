@@ -14,6 +14,7 @@ from persopredict import conditions
 from persopredict.errors import Problem, Severity, did_you_mean
 from persopredict.sources import UNUSABLE
 from persopredict.targets import KINDS_OF_AFFINITY, Affinity, Target
+from persopredict.times import local, zone
 from persopredict.usability_report import LogFacts, LookupFacts, SourceFacts, UsabilityReport
 
 __all__ = [
@@ -89,10 +90,10 @@ def assess(facts: LogFacts, customers: int, targets: Sequence[Target] = (), as_o
         for target in targets:
             problems += _target_problems(target, facts)
         if as_of is not None:
-            problems += stale_sources(facts.sources, as_of)
+            problems += stale_sources(facts.sources, as_of, timezone=facts.timezone)
     spans = [source.observed for source in facts.sources if source.observed]
     observed = (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None
-    return UsabilityReport(tuple(problems), rows, usable, customers, observed, facts.events, facts.lookups)
+    return UsabilityReport(tuple(problems), rows, usable, customers, observed, facts.events, facts.lookups, facts.timezone)
 
 
 def _source_problems(source: SourceFacts, timezone: str) -> list[Problem]:
@@ -256,20 +257,23 @@ def _silence(target: Target, facts: LogFacts, end: datetime) -> Problem | None:
         return None
     text = f"the last came {silence.days} days before the end of what was observed: labels between count it as not done"
     remedy = "give observed= with the end until which the source is complete for it"
-    return Problem("event_stopped", text, "warning", silence.days, f"{last:%Y-%m-%d}", remedy, target.name)
+    return Problem("event_stopped", text, "warning", silence.days, f"{last.astimezone(zone(facts.timezone)):%Y-%m-%d}", remedy, target.name)
 
 
-def stale_sources(sources: Sequence[SourceFacts], as_of: datetime, limit: timedelta = timedelta(days=1)) -> list[Problem]:
-    """Sources whose observation ended more than `limit`, or their own `max_lag` if that is longer, before `as_of`."""
-    found = []
+def stale_sources(
+    sources: Sequence[SourceFacts], as_of: datetime, limit: timedelta = timedelta(days=1), *, timezone: str = "UTC"
+) -> list[Problem]:
+    """Sources whose observation ended more than `limit`, or their own `max_lag` if that is longer, before `as_of`; dates in `timezone`."""
+    found, days = [], zone(timezone)
     for source in sources:
         if source.observed is None:
             continue
         behind = as_of - source.observed[1]
         if behind > max(source.max_lag.approximate, limit):
-            text = f"stopped {behind.days} days before {as_of:%Y-%m-%d} (last observed {source.observed[1]:%Y-%m-%d %H:%M} UTC)"
+            last = source.observed[1].astimezone(days)
+            text = f"stopped {behind.days} days before {local(as_of, timezone)} (last observed {last:%Y-%m-%d %H:%M} {timezone})"
             # Up to the day after the last event nothing is missing; --as-of takes the date as it stands here.
-            known = source.observed[1] + timedelta(days=1) - timedelta(microseconds=1)
+            known = (last - timedelta(microseconds=1)).replace(tzinfo=None) + timedelta(days=1)
             remedy = (
                 f"wait for its load; or score an earlier time, as_of {known:%Y-%m-%d} (--as-of); "
                 "or give observed= if it is complete and simply had no events"

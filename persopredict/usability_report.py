@@ -10,7 +10,7 @@ from typing import Any
 from persopredict import html
 from persopredict.errors import Problem, Severity
 from persopredict.sources import UNUSABLE
-from persopredict.times import Duration
+from persopredict.times import Duration, zone
 
 _WORST_FIRST: Mapping[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
@@ -97,11 +97,17 @@ class UsabilityReport:
     observed: tuple[datetime, datetime] | None
     events: Mapping[str, tuple[int, int]]
     lookups: tuple[LookupFacts, ...] = ()
+    timezone: str = "UTC"
 
     @property
     def ok(self) -> bool:
         """True unless a problem is an error."""
         return not any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def _days(self) -> str:
+        """The first and the last day observed, in the log's time zone."""
+        return " to ".join(f"{moment.astimezone(zone(self.timezone)):%Y-%m-%d}" for moment in self.observed or ())
 
     @property
     def quarantined(self) -> int:
@@ -126,7 +132,7 @@ class UsabilityReport:
 
     def __str__(self) -> str:
         """Several lines: totals, events, lookups, problems by severity."""
-        span = f", {self.observed[0]:%Y-%m-%d} to {self.observed[1]:%Y-%m-%d}" if self.observed else ""
+        span = f", {self._days}" if self.observed else ""
         lines = [f"{self.rows:,} rows, {self.usable:,} usable, {self.customers:,} customers{span}"]
         for name, (rows, customers) in self.events.items():
             lines.append(f"  {name}: {rows:,} events of {customers:,} customers")
@@ -140,7 +146,7 @@ class UsabilityReport:
 
     def _repr_html_(self) -> str:
         """For notebooks: totals, the problems, the worst first, and the log's events and lookups, to be opened."""
-        span = f", {self.observed[0]:%Y-%m-%d} to {self.observed[1]:%Y-%m-%d}" if self.observed else ""
+        span = f", {self._days}" if self.observed else ""
         verdict = "usable" if self.ok else "not usable as it is"
         problems = [
             (

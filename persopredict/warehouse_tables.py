@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from persopredict.attribute_columns import COLUMNS
-from persopredict.errors import DataError, EngineError, SpecificationError
+from persopredict.errors import DataError, EngineError, Problem, SpecificationError
 from persopredict.times import Duration
 
 State = Literal["published", "skipped", "failed"]
@@ -145,16 +145,24 @@ def answer(connection: duckdb.DuckDBPyConnection, step: str, sql: str, values: d
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what is done inside, or roll all of it back."""
+    """Commit what is done inside, or roll all of it back; `DataError` if it can't be committed, as on a full disk."""
     connection.begin()
     try:
         yield
-        connection.commit()
+        _commit(connection)
     except BaseException:
         # A commit that failed has already rolled back, and a rollback then fails too.
         with suppress(duckdb.Error):
             connection.rollback()
         raise
+
+
+def _commit(connection: duckdb.DuckDBPyConnection) -> None:
+    try:
+        connection.commit()
+    except duckdb.Error as error:
+        problem = Problem("not_written", str(error).splitlines()[0], remedy="see that there is space, and that the file may be written")
+        raise DataError("nothing was published, the warehouse can't be written", [problem]) from error
 
 
 def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> set[str]:

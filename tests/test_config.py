@@ -796,6 +796,15 @@ def test_the_starter_proposes_the_likeliest_outcome():
     assert list(tomllib.loads(text)["targets"]) == ["churn_order_placed_28d"]
 
 
+def test_the_starter_proposes_a_cancellation_where_contracts_end(tmp_path):
+    names = ["login", "subscribed", "subscription_cancelled"]
+    config = load(write(tmp_path, starter_toml(mapping={"customer_id": "c", "event_at": "t", "event": "e"}, event_names=names)))
+    name = "cancellation_subscription_cancelled_28d"
+    assert config.targets == {name: Cancellation("subscription_cancelled", "28d", start="subscribed", name=name)}
+    ended = starter_toml(mapping={"customer_id": "c", "event_at": "t", "event": "e"}, event_names=["visit", "unsubscribed"])
+    assert list(tomllib.loads(ended)["targets"].values()) == [{"type": "cancellation", "event": "unsubscribed", "horizon": "28d"}]
+
+
 def test_a_mapping_is_proposed_by_name_and_type():
     types = {
         "household_id": "VARCHAR", "basket_id": "VARCHAR", "product_id": "VARCHAR", "quantity": "DOUBLE",
@@ -816,6 +825,8 @@ def test_a_mapping_is_proposed_by_name_and_type():
 
 def test_nothing_is_proposed_for_columns_that_look_like_nothing():
     assert propose_mapping({"foo": "VARCHAR", "bar": "BIGINT"}) == {}
+    assert propose_mapping({"applicant_id": "VARCHAR", "status": "VARCHAR", "event_type": "VARCHAR"})["event"] == "event_type"
+    assert propose_mapping({"application": "VARCHAR", "status": "VARCHAR"}) == {"event": "status"}
 
 
 @pytest.mark.parametrize("kind", ["", 'type = "chrun"\n', 'tpe = "churn"\n'])

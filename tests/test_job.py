@@ -183,6 +183,18 @@ def served(nights, tmp_path):
     return tmp_path
 
 
+def test_another_projects_model_of_the_same_name_serves_nobody(nights, tmp_path):
+    tracking = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    theirs = Registry(tracking, "theirs").register(registry(nights[0]).load(CHURN.name, 1), name=CHURN.name, fingerprint="the same")
+    Registry(tracking, "theirs").promote(CHURN.name, theirs.version)
+    (outcome,) = made.job(tmp_path, targets=(CHURN,)).score(NIGHTS[0]).outcomes
+    assert (outcome.state, outcome.code) == ("failed", "other_project")
+    assert "is of the project 'theirs', not of 'persopredict'. Name the target otherwise" in outcome.reason
+    job = made.job(tmp_path, targets=(CHURN,))
+    job.project = "theirs"
+    assert job.score(NIGHTS[0]).outcomes[0].state == "published"
+
+
 def test_more_than_expected_is_warned_of_in_text_and_log_and_more_loudly_the_second_time(served, caplog):
     """From the day of the first scores on, nobody buys any more: all have churned."""
     rows = made.frame().filter((pl.col("event") != "purchase") | (pl.col("event_at") < NIGHTS[0]) | (pl.col("customer_id") == "c0000001"))

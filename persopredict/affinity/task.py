@@ -33,6 +33,7 @@ from persopredict.ranking_evaluation import paired_ndcg, rank_evaluate
 from persopredict.ranking_results import RankingEvaluation
 from persopredict.snapshots import snapshots
 from persopredict.targets import Affinity
+from persopredict.times import local
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,11 +142,11 @@ class PairTask:
     ) -> Asked:
         """What the model reads of the pairs that are published, or of one category's; see `model.Task`."""
         reading, standing = self._read(events, as_of, model)
-        customers = standing.eligible if customer_id is None else self._one(reading, standing, customer_id)
+        customers = standing.eligible if customer_id is None else self._one(events, reading, standing, customer_id)
         if sample is not None:
             customers = customers[lowest(hashes(reading.customer_id[customers], DRAWN), sample)]
         if category is not None:
-            who, what = customers.astype(np.int32), np.full(len(customers), self._number(reading, standing, category), np.int32)
+            who, what = customers.astype(np.int32), np.full(len(customers), self._number(events, reading, standing, category), np.int32)
             X = standing.matrix(who, what)
         else:
             blocks = list(scored(standing, model, self.target, customers))
@@ -154,26 +155,27 @@ class PairTask:
             what = np.concatenate([nothing, *(block.category[block.kept] for block in blocks)])
             X = np.concatenate([np.empty((0, len(model.inputs)), np.float32), *(block.X for block in blocks)])
         if customer_id is not None and not len(who):
-            raise self._not_asked(as_of, _TOO_LITTLE)
+            raise self._not_asked(events, as_of, _TOO_LITTLE)
         return Asked(reading.customer_id[who], np.array(reading.categories, object)[what], X, (*PAIR_FEATURES, *model.features))
 
-    def _one(self, reading: Reading, standing: Standing, customer_id: str) -> NDArray[np.int64]:
+    def _one(self, events: EventLog, reading: Reading, standing: Standing, customer_id: str) -> NDArray[np.int64]:
         """The number of a customer who is asked."""
         place = np.flatnonzero(reading.customer_id == str(customer_id))
         moment = standing.state.moment
         why = int(reading.reasons[moment][place[0]]) if len(place) else _NO_HISTORY
         if why:
-            raise self._not_asked(moment, why)
+            raise self._not_asked(events, moment, why)
         return place
 
-    def _not_asked(self, as_of: datetime, why: int) -> SpecificationError:
-        return SpecificationError(f"the customer is not asked for {self.target.name} at {as_of:%Y-%m-%d}: {_WHY[why]}")
+    def _not_asked(self, events: EventLog, as_of: datetime, why: int) -> SpecificationError:
+        return SpecificationError(f"the customer is not asked for {self.target.name} at {local(as_of, events.timezone)}: {_WHY[why]}")
 
-    def _number(self, reading: Reading, standing: Standing, category: str) -> int:
+    def _number(self, events: EventLog, reading: Reading, standing: Standing, category: str) -> int:
         known = [reading.categories[number] for number in standing.population.seen]
         if str(category) not in known:
             hint = did_you_mean(str(category), known)
-            raise SpecificationError(f"nobody had taken {self.target.by} {str(category)!r} before {standing.state.moment:%Y-%m-%d}; {hint}")
+            moment = local(standing.state.moment, events.timezone)
+            raise SpecificationError(f"nobody had taken {self.target.by} {str(category)!r} before {moment}; {hint}")
         return reading.categories.index(str(category))
 
     def reasons(self, asked: Asked, contributions: NDArray[np.float64], wording: Wording) -> pa.ChunkedArray:

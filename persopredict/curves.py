@@ -224,7 +224,17 @@ def wilson(positives: ArrayLike, rows: ArrayLike) -> tuple[Floats, Floats]:
 
 def _size(size: int | None, share: float | None, of: int) -> int:
     """How many customers are meant; raises `SpecificationError` where that makes no audience."""
-    problems = []
+    problems = [
+        Problem("audience_not_a_number", f"{name} is {value!r}", remedy=f"give {kind}")
+        for name, value, kind, numbers in (
+            ("size", size, "a whole number", int),
+            ("share", share, "a number", float),
+            ("of", of, "a whole number", int),
+        )
+        if value is not None and not _is_number(value, numbers)
+    ]
+    if problems:
+        raise _impossible(problems)
     if of < 1:
         problems.append(Problem("audience_of_nobody", f"of is {of}", remedy="give the number of customers to choose from, at least 1"))
     if (size is None) == (share is None):
@@ -239,6 +249,13 @@ def _size(size: int | None, share: float | None, of: int) -> int:
     if problems:
         raise _impossible(problems)
     return size if size is not None else max(1, round((share or 0.0) * of))
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Whether a value is a whole number, or (`float`) any number."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    return isinstance(value, int | np.integer) or (kind is float and isinstance(value, float | np.floating))
 
 
 def _impossible(problems: Sequence[Problem]) -> SpecificationError:

@@ -176,7 +176,7 @@ class Drivers(Sequence[Driver]):
             if name in driver.members:
                 return driver
         known = [member for driver in self.found for member in driver.members]
-        raise SpecificationError(f"{name!r} drives nothing; {did_you_mean(str(name), known)}")
+        raise SpecificationError(f"{name!r} drives nothing; {did_you_mean(str(name), known) or 'to_frame() lists what does'}")
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -204,11 +204,12 @@ class Drivers(Sequence[Driver]):
         title : what a feature is called, by its name; default its label.
         wording : language of the chart, default English.
 
-        Raises `SpecificationError` for a feature that drives nothing, or where nothing does.
+        Raises `SpecificationError` for a feature that drives nothing, or where nothing does; for a `wording` that is none.
         """
         from persopredict import charts
+        from persopredict.wording import wording_of
 
-        words = charts.Words(wording.language if wording else "en")
+        words = charts.Words(wording_of(wording).language)
 
         def called(driver: Driver) -> str:
             return title(driver.feature) if title else driver.label

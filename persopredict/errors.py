@@ -116,7 +116,7 @@ class WarehouseBusyError(PersopredictError):
     """Another process holds the warehouse file, or another job runs; the message names it."""
 
 
-def did_you_mean(name: str, options: Iterable[str]) -> str:
+def did_you_mean(name: object, options: Iterable[str]) -> str:
     """A hint naming the nearest option, or all of them when they are few; empty if there is none.
 
     >>> did_you_mean("custmer_id", ["customer_id", "event_at"])
@@ -126,7 +126,7 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """
     known = list(dict.fromkeys(options))
     lowered = {option.lower(): option for option in reversed(known)}
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.6)
     if close:
         return f"did you mean {lowered[close[0]]!r}?"
     if known and len(known) <= 12:

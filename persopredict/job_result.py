@@ -122,8 +122,9 @@ class Outcome:
         have ended.
         """
         from persopredict import charts
+        from persopredict.wording import wording_of
 
-        words = charts.Words(wording.language if wording else "en")
+        words = charts.Words(wording_of(wording).language)
         return charts.titled(charts.outcomes(self.trend, words=words), self.target)
 
     def _repr_html_(self) -> str:

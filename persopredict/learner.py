@@ -117,7 +117,7 @@ class BoosterScorer:
 
     def logits(self, X: NDArray[np.floating]) -> Floats:
         """Raw scores in log-odds, shape (rows,)."""
-        return np.asarray(self.booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.zeros(0)
+        return self._scale * np.asarray(self.booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.zeros(0)
 
     def contributions(self, X: NDArray[np.floating]) -> Floats:
         """SHAP values of the trees (Lundberg et al. 2020, path-dependent), and the base value last.
@@ -133,8 +133,16 @@ class BoosterScorer:
         if not len(X):
             return np.zeros((0, len(self.names) + 1))
         if len(X) >= MANY_ROWS and self._tables is not None:
-            return self._tables(X)
-        return np.asarray(self.booster.predict(X, pred_contrib=True), dtype=np.float64)
+            found = self._tables(X)
+        else:
+            found = np.asarray(self.booster.predict(X, pred_contrib=True), dtype=np.float64)
+        return found if self._scale == 1 else self._scale * found
+
+    @cached_property
+    def _scale(self) -> float:
+        from persopredict import trees
+
+        return trees.scale(self.text)
 
     @cached_property
     def _linear(self) -> bool:

@@ -120,6 +120,7 @@ class Predictor:
         TooLittleDataError : with code and counts, if nothing can be trained or tested.
         SpecificationError : if features or target don't fit the log.
         """
+        _check_log(events)
         recipe = Recipe(self.features, self.cutoffs, self.estimator, self.calibration, self.random_state)
         with progress.task(f"fit {self.target.name}"):
             end = local_midnight(events.observed[1], events.zone) if until is None else instant(until, events.zone)
@@ -169,6 +170,8 @@ class Predictor:
         """
         from persopredict.attributes import to_arrow
 
+        self._fitted()
+        _check_log(events)
         moment = self._moment(events, as_of, in_sample)
         found = self.attributes(events, moment, in_sample=moment < self.trained_until_, wording=wording)
         return events.native(found, to_arrow)
@@ -184,11 +187,12 @@ class Predictor:
     ) -> pd.DataFrame:
         """What `predict` gives, always as a pandas frame, with the model's version; for jobs."""
         from persopredict.attributes import attributes
-        from persopredict.wording import Wording
+        from persopredict.wording import wording_of
 
         self._fitted()
+        words = wording_of(wording)
         with progress.task(f"predict {self.target.name}"):
-            frame = self._task.scores(events, as_of, self.model_, wording or Wording())
+            frame = self._task.scores(events, as_of, self.model_, words)
         frame["model_kind"] = self.scorer_.kind + ("/in_sample" if in_sample else "")
         lasting = embargo(self.target)
         return attributes(frame, self.target.name, as_of, horizon=lasting, timezone=events.timezone, model_version=model_version)
@@ -206,6 +210,7 @@ class Predictor:
         Raises `InSampleError` for earlier cutoffs unless `in_sample`, `TooLittleDataError` if no label has matured.
         """
         self._fitted()
+        _check_log(events)
         if cutoffs is None:
             rolled = rolling_cutoffs(
                 events,
@@ -275,12 +280,16 @@ class Predictor:
 
         Raises
         ------
-        SpecificationError : if the customer, or everybody, is not asked at that moment, with the reason; if there is no such category; or
-            if the model is a user's own estimator other than LightGBM.
+        SpecificationError : if the customer, or everybody, is not asked at that moment, with the reason; if there is no such category; if
+            `sample`, `wording` or `events` is of the wrong kind; or if the model is a user's own estimator other than LightGBM.
         """
-        from persopredict.wording import Wording
+        from persopredict.wording import wording_of
 
         self._fitted()
+        _check_log(events)
+        words = wording_of(wording)
+        if sample is not None and (isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 1):
+            raise SpecificationError(f"sample is {sample!r}; give how many customers to draw, 1 or more, or None for everybody")
         # A model that can't tell says so before anything is read.
         self.scorer_.contributions(np.empty((0, len(self.model_.inputs))))
         moment = _latest(events) if as_of is None else instant(as_of, events.zone)
@@ -291,7 +300,7 @@ class Predictor:
             if not len(asked.X):
                 raise SpecificationError(f"nobody is asked for {self.target.name} at {local(moment, events.timezone)}")
             progress.step("reasons")
-            values, words = self.scorer_.contributions(asked.X), wording or Wording()
+            values = self.scorer_.contributions(asked.X)
             reasons = self._task.reasons(asked, values, words)
         # shap takes seconds to load.
         from persopredict.story import Explanation, Told
@@ -451,6 +460,14 @@ class Predictor:
         if not hasattr(self, "scorer_"):
             return predictor_text.plan(self.target, self.features, self.cutoffs, self.estimator, self.calibration)
         return predictor_text.fitted(self.target, self.model_, self.cutoffs_, self.trained_until_, self.timezone_, self.evaluation_)
+
+
+def _check_log(events: object) -> None:
+    """Raise for what is no log: a frame has to be told first which of its columns is what."""
+    if not isinstance(events, EventLog):
+        raise SpecificationError(
+            f"{type(events).__name__} is no EventLog; make one of it, like EventLog(events, customer_id=…, event_at=…)"
+        )
 
 
 def _latest(events: EventLog) -> datetime:

@@ -201,7 +201,15 @@ def error_console() -> Console:
     """
     from rich.console import Console
 
-    return Console(stderr=True, force_terminal=sys.stderr.isatty())
+    return Console(stderr=True, force_terminal=_is_terminal(sys.stderr))
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether somebody reads this stream on a terminal; a service may have none, or have closed it."""
+    try:
+        return stream is not None and bool(stream.isatty())
+    except ValueError:
+        return False
 
 
 def silenced() -> bool:
@@ -314,12 +322,19 @@ class _Painter:
             while not self.stopped.wait(wait):
                 self.canvas.draw(self.work)
                 wait = _INTERVAL
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self.thread.join()
+        # Here, and not by the thread that works: Ctrl-C comes to that one alone, and would leave a part of it behind.
         with suppress(Exception):
             self.canvas.clear()
+
+    def stop(self) -> None:
+        """Take away what is drawn."""
+        self.stopped.set()
+        try:
+            self.thread.join()
+        except KeyboardInterrupt:
+            # Whoever presses Ctrl-C twice is heard, once the line is gone.
+            self.thread.join(1.0)
+            raise
 
 
 @contextmanager
@@ -328,12 +343,14 @@ def _shown(work: Work) -> Iterator[None]:
     if canvas is None or not _drawing.acquire(blocking=False):
         yield
         return
-    painter = _Painter(canvas, work)
-    painter.thread.start()
     try:
-        yield
+        painter = _Painter(canvas, work)
+        painter.thread.start()
+        try:
+            yield
+        finally:
+            painter.stop()
     finally:
-        painter.stop()
         _drawing.release()
 
 
@@ -341,9 +358,8 @@ def _canvas() -> _Canvas | None:
     """Where somebody looks; None if nobody does."""
     if silenced():
         return None
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    # A notebook has loaded IPython; without either, rich need not be loaded to find out.
-    if not terminal and "IPython" not in sys.modules:
+    # A notebook has loaded IPython; without it or a terminal, rich need not be loaded to find out.
+    if not _is_terminal(sys.stderr) and "IPython" not in sys.modules:
         return None
     console = error_console()
     if console.is_jupyter:
@@ -356,8 +372,8 @@ def _live(work: Work, console: Console) -> Live:
     from rich.live import Live
 
     line = _Line(work)
-    # What is printed to standard output meanwhile must get there.
-    return Live(line, console=console, transient=True, refresh_per_second=8, redirect_stdout=False)
+    # What is printed meanwhile goes above the line; unless standard output is a file or a pipe, where it must get.
+    return Live(line, console=console, transient=True, refresh_per_second=8, redirect_stdout=_is_terminal(sys.stdout))
 
 
 class _Line:

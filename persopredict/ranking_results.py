@@ -204,9 +204,10 @@ class RankingEvaluation:
         Raises `SpecificationError` for another kind, or (code ``nothing_to_draw``) where the tests hold nothing of it.
         """
         from persopredict import charts
+        from persopredict.wording import wording_of
 
         charts.known_kind(kind, ("trend", "lists", "categories"))
-        words = charts.Words(wording.language if wording else "en")
+        words = charts.Words(wording_of(wording).language)
         if kind == "lists":
             reached = {name: lists.all.ndcg_at_10 for name, lists in self.pooled.predictors().items() if lists.all.ndcg_at_10 >= 0}
             ranked = sorted(reached.items(), key=lambda entry: (-entry[1], entry[0]))

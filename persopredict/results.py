@@ -205,9 +205,10 @@ class Evaluation:
         Raises `SpecificationError` for another kind, or (code ``nothing_to_draw``) where the tests hold nothing of it.
         """
         from persopredict import charts
+        from persopredict.wording import wording_of
 
         charts.known_kind(kind, [*charts.KINDS, "trend", "skill"])
-        words = charts.Words(wording.language if wording else "en")
+        words = charts.Words(wording_of(wording).language)
         if kind in charts.KINDS:
             return charts.titled(charts.of_result(self.pooled, kind, words), self.target)
         if kind == "trend":

@@ -111,12 +111,21 @@ def _trees(text: str) -> tuple[tuple[str, ...], Logits]:
     """LightGBM's columns and raw scores."""
     import lightgbm as lgb
 
-    booster = lgb.Booster(model_str=text)
+    booster, scale = lgb.Booster(model_str=text), _scale(text)
 
     def logits(X: Matrix) -> Matrix:
-        return np.asarray(booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.empty(0)
+        return scale * np.asarray(booster.predict(X, raw_score=True), dtype=np.float64) if len(X) else np.empty(0)
 
     return tuple(booster.feature_name()), logits
+
+
+def _scale(text: str) -> float:
+    """What raw scores are times to be log-odds, as `persopredict.trees.scale` reads it."""
+    head, *parts = text.split("\nTree=")
+    lines = head.splitlines()
+    settings = next((line.split() for line in lines if line.startswith("objective=")), [])
+    stretched = [float(setting.partition(":")[2]) for setting in settings if setting.startswith("sigmoid:")]
+    return (stretched[0] if stretched else 1.0) / (len(parts) if "average_output" in lines and parts else 1)
 
 
 def _parts(model: Mapping[str, Any]) -> tuple[tuple[str, ...], Logits]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from persopredict import story_text
 from persopredict.affinity.features import PairFeature
+from persopredict.errors import did_you_mean
 from persopredict.model import Asked
 from persopredict.story_text import Many, One, Teller
 from persopredict.targets import Affinity, Target
@@ -135,7 +136,10 @@ class Explanation(shap.Explanation):  # type: ignore[misc]
         return found
 
     def __getitem__(self, item: Any) -> Any:
-        """A part of it, as shap slices; a column by its title or by the feature's name, a row by its customer."""
+        """A part of it, as shap slices; a column by its title or by the feature's name, a row by its customer, several by a list of these.
+
+        Raises KeyError for a customer or a feature that it does not have.
+        """
         parts = item if isinstance(item, tuple) else (item,)
         found = super().__getitem__(tuple(self._found(part, place) for place, part in enumerate(parts)))
         # shap notes what the slice came to, templates like `Explanation.abs` resolved.
@@ -143,16 +147,22 @@ class Explanation(shap.Explanation):  # type: ignore[misc]
         return type(self)._over(found, numbers, self._told)
 
     def _found(self, part: Any, place: int) -> Any:
-        """A part of a slice, with a customer's number, or a feature's title, instead of a name that shap does not know."""
+        """A part of a slice, with the numbers of customers and features instead of names, which shap does not know."""
+        if isinstance(part, list | np.ndarray) and len(part) and all(isinstance(each, str) for each in part):
+            return [self._found(each, place) for each in part]
         if not isinstance(part, str):
             return part
-        if place == 0 and self._cells.ndim > 1:
+        if place == 0 and (self._cells.ndim > 1 or not self.single):
             ids = [str(who) for who in self.customer_id]
             if part not in ids:
                 raise KeyError("this explanation has no such customer")
             return ids.index(part)
-        names = [feature.name for feature in self._told.asked.features]
-        return self._told.titles[names.index(part)] if part in names and part not in self._told.titles else part
+        told, seen = self._told, self._across.tolist()
+        known = {told.asked.features[column].name: number for number, column in enumerate(seen)}
+        known |= {told.titles[column]: number for number, column in enumerate(seen)}
+        if part not in known:
+            raise KeyError(f"this explanation has no feature {part!r}; {did_you_mean(part, known) or 'feature_names has all of them'}")
+        return known[part]
 
     def percentile(self, q: float, axis: int | None = None) -> shap.Explanation:
         """As shap's own: what it computes is nobody's story."""
@@ -174,11 +184,16 @@ class Explanation(shap.Explanation):  # type: ignore[misc]
 
     @property
     def _columns(self) -> NDArray[np.int64]:
-        """The features that are seen, in their order."""
-        cells = self._cells
-        first = cells[0] if cells.ndim > 1 else cells.reshape(-1)
-        seen = dict.fromkeys((first % self._told.width).tolist()) if self._told.asked.features else ()
-        return np.asarray(list(seen), dtype=np.int64)
+        """The features that are seen, in their order, each once."""
+        return np.asarray(list(dict.fromkeys(self._across.tolist())), dtype=np.int64)
+
+    @property
+    def _across(self) -> NDArray[np.int64]:
+        """The features along the last axis, as often as they stand there."""
+        cells, width = self._cells, self._told.width
+        if not self._told.asked.features:
+            return np.empty(0, np.int64)
+        return np.asarray((cells[:1] if cells.ndim > 1 else cells).reshape(-1) % width, dtype=np.int64)
 
     @property
     def _row(self) -> int:
@@ -262,7 +277,8 @@ class Explanation(shap.Explanation):  # type: ignore[misc]
     def plot(self) -> alt.LayerChart:
         """One customer's score from the base value to their own, reason by reason; of many, what moves their scores: an Altair chart.
 
-        Raises `SpecificationError` where the model says the same of everybody. shap's own plots take this object as it is.
+        Raises `SpecificationError` where the model says the same of everybody, or where nobody is left. shap's own plots take this object
+        as it is.
         """
         from persopredict import charts
         from persopredict.charts import Driver, Effect, Words
@@ -290,7 +306,8 @@ class Explanation(shap.Explanation):  # type: ignore[misc]
     @property
     def _many(self) -> Many:
         told, columns = self._told, self._columns
-        effects = np.abs(told.contributions[np.ix_(self._rows, columns)]).mean(axis=0)
+        found = np.abs(told.contributions[np.ix_(self._rows, columns)])
+        effects = found.mean(axis=0) if len(found) else np.zeros(len(columns))
         titles = [told.titles[place] for place in columns]
         return Many(told.probability[self._rows], dict(zip(titles, effects.tolist(), strict=True)), told.asked.category is not None)
 
@@ -304,7 +321,8 @@ class Explanation(shap.Explanation):  # type: ignore[misc]
         if self.single:
             what = f"customer {self.customer_id}{f' and {self.category}' if pairs else ''}, {self.probability:.1%}"
         else:
-            what = f"{len(self._rows):,} {'pairs' if pairs else 'customers'}, {len(self._columns)} features"
+            rows, columns = len(self._rows), len(self._columns)
+            what = f"{rows:,} {'pair' if pairs else 'customer'}{'s' * (rows != 1)}, {columns} feature{'s' * (columns != 1)}"
         return f"Explanation({self.target.name} as of {self._told.tell.date}: {what})"
 
     def _repr_html_(self) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from persopredict import html
 from persopredict.calibration import sigmoid
 from persopredict.html import Html
-from persopredict.targets import Target
+from persopredict.targets import Affinity, Target
 from persopredict.times import Duration, zone
 from persopredict.wording import Wording
 
@@ -23,7 +23,10 @@ _ENGLISH = {
     "one": "Customer {customer}, as of {date}",
     "pair": "Customer {customer} and {category}, as of {date}",
     "rows": "{rows} customers, as of {date}",
+    "row": "{rows} customer, as of {date}",
     "pairs": "{rows} pairs of customers and categories, as of {date}",
+    "single_pair": "{rows} pair of customer and category, as of {date}",
+    "nobody": "Nobody is among them.",
     "likely": "{percent} likely, where {usual} is usual: {outcome}.",
     "likely_alone": "{percent} likely: {outcome}.",
     "churn": "no {event} {span}",
@@ -60,7 +63,10 @@ _SPANISH = {
     "one": "Cliente {customer}, a {date}",
     "pair": "Cliente {customer} y {category}, a {date}",
     "rows": "{rows} clientes, a {date}",
+    "row": "{rows} cliente, a {date}",
     "pairs": "{rows} pares de cliente y categoría, a {date}",
+    "single_pair": "{rows} par de cliente y categoría, a {date}",
+    "nobody": "No hay nadie entre ellos.",
     "likely": "Probabilidad: {percent}; lo habitual es {usual}. Se predice: {outcome}.",
     "likely_alone": "Probabilidad: {percent}. Se predice: {outcome}.",
     "churn": "sin {event} {span}",
@@ -125,12 +131,22 @@ class Teller:
         'purchase of wine within 28 days, counted from 7 days on'
         """
         target = self.target
-        names = self("or").join(self("event", name=name.replace("_", " ")) for name in target.event_names)
+        names = self("or").join(self("event", name=self.wording.event(name)) for name in target.event_names)
         event = self("with", event=names, where=target.where) if target.where else names
         lengths = {"horizon": self._length(target.horizon), "gap": self._length(target.gap)}
         span = self("after_gap" if target.gap else "within", **lengths)
         key = "affinity_all" if target.type == "affinity" and category is None else target.type
-        return self(key, event=event, span=span, category=category)
+        return self(key, event=event, span=span, category=self.category(category))
+
+    def category(self, name: str | None) -> str:
+        """What a category is called: hours and weekdays as such, others in the wording's own words; "" where there is none.
+
+        >>> from persopredict.targets import Affinity
+        >>> from persopredict.times import instant
+        >>> Teller(Affinity("purchase", "28d", by="weekday"), instant("2024-05-01"), "UTC", Wording("es")).category("6")
+        'sábado'
+        """
+        return "" if name is None else self.wording.category(name, self.target.by if isinstance(self.target, Affinity) else None)
 
     def _length(self, length: Duration) -> str:
         number, unit = (length.days * 24 + length.hours, "hour") if length.hours else (length.days, "day")
@@ -171,7 +187,7 @@ def head(one: One, tell: Teller) -> tuple[str, str]:
         "usual": tell.wording.percent(one.usual),
         "outcome": tell.outcome(one.category),
     }
-    who = tell("pair" if one.category is not None else "one", customer=one.customer, category=one.category, date=tell.date)
+    who = tell("pair" if one.category is not None else "one", customer=one.customer, category=tell.category(one.category), date=tell.date)
     return who, tell("likely" if np.isfinite(one.usual) else "likely_alone", **said)
 
 
@@ -227,7 +243,12 @@ class Many:
 
 def summary(many: Many, tell: Teller) -> tuple[str, str]:
     """How many, and how likely it is for them."""
-    who = tell("pairs" if many.pairs else "rows", rows=tell.wording.number(len(many.probability)), date=tell.date)
+    rows = len(many.probability)
+    key = ("single_pair" if rows == 1 else "pairs") if many.pairs else ("row" if rows == 1 else "rows")
+    who = tell(key, rows=tell.wording.number(rows), date=tell.date)
+    if rows < 2:
+        alone = {"percent": tell.wording.percent(float(many.probability[0])), "outcome": tell.outcome()} if rows else {}
+        return who, tell("likely_alone", **alone) if rows else tell("nobody")
     low, high = np.quantile(many.probability, [0.25, 0.75])
     said = {"low": tell.wording.percent(low), "high": tell.wording.percent(high), "mean": tell.wording.percent(many.probability.mean())}
     return who, tell("spread", **said, outcome=tell.outcome())

@@ -125,9 +125,9 @@ def instant(value: str | date | datetime, timezone: str | tzinfo = "UTC") -> dat
     '2017-12-03T05:00:00+00:00'
     """
     local = zone(timezone) if isinstance(timezone, str) else timezone
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and value == value:  # pandas' NaT is a datetime that equals nothing
         moment = value
-    elif isinstance(value, date):
+    elif isinstance(value, date) and value == value:
         moment = datetime(value.year, value.month, value.day)
     else:
         try:

@@ -63,6 +63,17 @@ def linear(text: str) -> bool:
     return "\nis_linear=1\n" in text
 
 
+def scale(text: str) -> float:
+    """What a model's raw scores are times to be log-odds: those of a random forest are sums where its probability comes of the mean, and
+    LightGBM's own `sigmoid` stretches them.
+    """
+    head, *parts = text.split("\nTree=")
+    lines = head.splitlines()
+    settings = next((line.split() for line in lines if line.startswith("objective=")), [])
+    stretched = [float(setting.partition(":")[2]) for setting in settings if setting.startswith("sigmoid:")]
+    return (stretched[0] if stretched else 1.0) / (len(parts) if "average_output" in lines and parts else 1)
+
+
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in text.splitlines())
     return {name: value for name, sign, value in pairs if sign}

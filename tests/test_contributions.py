@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from persopredict import contributions, learner, trees
+from persopredict import contributions, learner, scoring_model, trees
 from persopredict.contributions import TreeContributions
 from persopredict.errors import SpecificationError
 from persopredict.learner import BoosterScorer
@@ -209,7 +209,21 @@ def test_trees_of_another_kind_are_left_to_lightgbm(chosen, monkeypatch):
     assert trees.read(booster.model_to_string()) is None
     monkeypatch.setattr(learner, "MANY_ROWS", 100)
     scorer = BoosterScorer(booster)
-    np.testing.assert_array_equal(scorer.contributions(X), booster.predict(X, pred_contrib=True))
+    np.testing.assert_array_equal(scorer.contributions(X), trees.scale(scorer.text) * booster.predict(X, pred_contrib=True))
+    np.testing.assert_allclose(scorer.contributions(X).sum(axis=1), scorer.logits(X), atol=CLOSE)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"boosting_type": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}, {"sigmoid": 0.3}, {"boosting_type": "dart"}, {}],
+    ids=["forest", "stretched", "dart", "boosted"],
+)
+def test_raw_scores_are_the_log_odds_of_lightgbms_own_probabilities_whoever_serves(chosen):
+    X, y = data(nulls=0.0)
+    booster = fitted(X, y, **chosen)
+    scorer, served = BoosterScorer(booster), scoring_model._trees(booster.model_to_string())[1]
+    np.testing.assert_allclose(1 / (1 + np.exp(-scorer.logits(X))), booster.predict(X), atol=CLOSE)
+    np.testing.assert_array_equal(served(X), scorer.logits(X))
     np.testing.assert_allclose(scorer.contributions(X).sum(axis=1), scorer.logits(X), atol=CLOSE)
 
 

@@ -94,6 +94,8 @@ def test_what_moves_nothing_is_no_driver(found):
     assert SHORT in found
     with pytest.raises(SpecificationError, match="drives nothing"):
         found.of_feature(AMOUNT)
+    with pytest.raises(SpecificationError, match=r"'' drives nothing; (to_frame\(\) lists what does|there are)"):
+        found.of_feature("")
 
 
 def test_the_shape_tells_what_values_do(found):
@@ -247,6 +249,8 @@ def test_plots_show_all_drivers_or_the_shape_of_one(found):
     assert "purchases" in json.dumps(shape.to_dict(), ensure_ascii=False)
     with pytest.raises(SpecificationError, match="drives nothing"):
         found.plot("recency")
+    with pytest.raises(SpecificationError, match=r"'es' is no wording; give a Wording, like Wording\('es'\)"):
+        found.plot(wording="es")
 
 
 # With a model ----------------------------------------------------------------------------------------------------------------------

@@ -602,3 +602,22 @@ def test_dates_without_hours_are_scored_at_the_midnight_after_the_last_as_they_w
 def test_a_notebook_shows_the_grade(churn):
     assert repr(churn) == f"Predictor(churn_purchase_28d, grade {churn.evaluation_.grade}, trained until 2024-09-29)"
     assert "<table" in churn._repr_html_()
+
+
+def test_what_is_no_log_no_wording_and_no_number_of_customers_is_refused(churn):
+    fitted = churn
+    frame, log = made.frame(), made.events()
+    for call in (fitted.predict, fitted.evaluate, fitted.explain, made.predictor(made.CHURN).fit):
+        with pytest.raises(SpecificationError, match="DataFrame is no EventLog; make one of it"):
+            call(frame)
+    for sample in (0, -1, 2.5, "x", True):
+        with pytest.raises(SpecificationError, match="give how many customers to draw, 1 or more, or None"):
+            fitted.explain(log, sample=sample)
+    for call in (fitted.predict, fitted.explain, lambda *_, wording: fitted.evaluation_.plot("gain", wording=wording)):
+        with pytest.raises(SpecificationError, match="'es' is no wording; give a Wording"):
+            call(log, wording="es")
+    with pytest.raises(SpecificationError, match="NaT is not a date or time"):
+        fitted.predict(log, as_of=pd.NaT)
+    for size in (2.5, "x", True):
+        with pytest.raises(SpecificationError, match="audience_not_a_number"):
+            fitted.evaluation_.audience(size)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -162,6 +164,24 @@ def test_work_does_not_mind_if_it_can_t_be_drawn(canvases, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_ctrl_c_while_the_line_is_taken_away_takes_it_away_and_the_next_is_drawn(canvases, monkeypatch):
+    cleared = Canvas.clear
+
+    def slowly(canvas):
+        # Ctrl-C, pressed once more.
+        _thread.interrupt_main()
+        time.sleep(0.2)
+        cleared(canvas)
+
+    monkeypatch.setattr(Canvas, "clear", slowly)
+    with pytest.raises(KeyboardInterrupt), task("first"):
+        assert seen(canvases[0], "first")
+    assert canvases[0].cleared == 1
+    monkeypatch.setattr(Canvas, "clear", cleared)
+    with task("second"):
+        assert seen(canvases[1], "second")
+
+
 # Silence ---------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +219,17 @@ def test_the_environment_silences_everything(value, monkeypatch):
     assert progress._canvas() is not None
     monkeypatch.setenv("TERM", "dumb")
     assert progress._canvas() is None
+
+
+def test_a_process_without_standard_error_works_in_silence(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(progress, "DELAY", 0.0)
+        assert progress._canvas() is None
+        with steps("nightly") as announce, task("fit"):
+            announce("churn: training")
 
 
 def test_a_block_can_be_quiet(canvases):
@@ -305,6 +336,19 @@ def test_a_terminal_gets_one_line_that_goes_away_and_results_go_where_they_belon
     assert "\x1b[?25h" in shown
     piped = subprocess.run([sys.executable, "-c", LONG], capture_output=True, timeout=60, check=True)
     assert (piped.stdout, piped.stderr) == (done.stdout, b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_what_is_printed_on_the_same_terminal_stands_on_lines_of_its_own():
+    theirs, ours = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    subprocess.run([sys.executable, "-c", LONG], stdout=ours, stderr=ours, env=environment, timeout=60, check=True)
+    os.close(ours)
+    shown = os.read(theirs, 100_000).decode()
+    os.close(theirs)
+    for number in range(4):
+        # The line is erased before it, and drawn again below it.
+        assert re.search(rf"(^|\x1b\[2K|\x1b\[\?25[lh]|\n)result {number}\r\n", shown)
 
 
 def test_a_notebook_gets_one_display_that_is_changed_in_place_and_emptied(monkeypatch):

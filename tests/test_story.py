@@ -226,6 +226,22 @@ def test_one_pair_is_explained_whether_it_is_published_or_not(taste, shop, drawn
         taste.explain(shop, "nobody", TASTED)
 
 
+def test_events_and_categories_are_called_as_the_wording_calls_them(taste, shop, drawn_to):
+    first = drawn_to[drawn_to["status"] == "scored"].iloc[0]
+    wording = Wording("es", names={"purchase": "compra", first["category"]: "queso"})
+    told = str(taste.explain(shop, first["customer_id"], TASTED, category=first["category"], wording=wording))
+    assert f"Cliente {first['customer_id']} y queso, a " in told
+    assert "Se predice: «compra» de queso en 14 días." in told
+    assert first["category"] not in told
+    assert "purchase" not in told
+
+
+def test_hours_and_weekdays_are_told_as_such():
+    for by, category, said in (("hour", "18", "purchase of 6:00\N{NO-BREAK SPACE}PM"), ("weekday", "6", "purchase of Saturday")):
+        target = Affinity("purchase", "28d", by=by)
+        assert Teller(target, NOW, "UTC", Wording()).outcome(category) == f"{said} within 28 days"
+
+
 def test_a_pair_is_compared_with_its_own_category(taste, shop):
     tested = taste.evaluation_.categories()
     found = taste.explain(shop, as_of=TASTED, sample=20)
@@ -323,6 +339,45 @@ def test_what_shap_computes_is_shap_s_own(everybody):
     assert np.all(np.diff(np.abs(ranked.values).mean(axis=0)) <= 1e-12)
     assert {type(cohort) for cohort in everybody.cohorts(2).cohorts.values()} == {Explanation}
     assert len(everybody.sample(10)) == 10
+
+
+def test_customers_and_features_are_found_by_lists_of_names(everybody):
+    who = everybody.customer_id[[5, 2]].tolist()
+    found = everybody[who][:, ["tenure_all", "recency_all"]]
+    assert found.customer_id.tolist() == who
+    names = [feature.name for feature in everybody._told.asked.features]
+    expected = everybody.values[np.ix_([5, 2], [names.index("tenure_all"), names.index("recency_all")])]
+    np.testing.assert_array_equal(found.values, expected)
+    np.testing.assert_array_equal(everybody[np.array(who)].values, everybody.values[[5, 2]])
+    # Also among those that are seen alone, and where one stands twice.
+    assert everybody[:, "recency_all"][who[0]].values == everybody.values[5, names.index("recency_all")]
+    np.testing.assert_array_equal(everybody[:, [0, 0, 3]][:, names[3]].values, everybody.values[:, 3])
+
+
+def test_what_it_has_not_is_named_with_what_is_near(everybody):
+    with pytest.raises(KeyError, match="no feature 'recency_al'; did you mean 'recency_all'"):
+        everybody[:, "recency_al"]
+    with pytest.raises(KeyError, match="no feature 'zzz'; feature_names has all of them"):
+        everybody[0]["zzz"]
+    with pytest.raises(KeyError, match="no such customer"):
+        everybody[["nobody"]]
+
+
+@pytest.mark.parametrize(
+    ("language", "nobody", "alone"), [("en", "Nobody is among them.", "1 customer,"), ("es", "No hay nadie entre ellos.", "1 cliente,")]
+)
+def test_nobody_and_one_are_told_too(language, nobody, alone, churn, events):
+    some = churn.explain(events, as_of=NOW, sample=3, wording=Wording(language))
+    none, one = some[some.probability > 2], some[:1]
+    assert nobody in str(none)
+    assert nobody in none._repr_html_()
+    assert repr(none).endswith(": 0 customers, 0 features)")
+    assert (len(none.to_frame()), none.reasons, len(none.probability)) == (0, [], 0)
+    with pytest.raises(SpecificationError, match="nothing moves the scores"):
+        none.plot()
+    assert str(one).startswith(alone)
+    assert Wording(language).percent(one.probability[0]) in str(one)
+    assert repr(one).endswith(": 1 customer, 95 features)")
 
 
 def test_every_title_is_there_once(everybody):

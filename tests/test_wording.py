@@ -385,6 +385,35 @@ def test_all_that_is_wrong_with_labels_is_told_at_once():
     assert "no language 'xx'; there are: 'en', 'es', and each with a region" in str(caught.value)
 
 
+def test_whatever_is_no_mapping_language_or_currency_is_told_at_once():
+    with pytest.raises(SpecificationError) as caught:
+        Wording(["es"], labels="Last seen", names=None, currency=["EUR"])
+    assert [problem.code for problem in caught.value.problems] == ["not_a_mapping", "not_a_mapping", "unknown_language", "unknown_currency"]
+    assert "labels is 'Last seen'. Remedy: give a mapping like {'recency_all': 'Last seen'}." in str(caught.value)
+
+
+def test_a_placeholder_that_is_unknown_is_shown_as_it_was_written():
+    with pytest.raises(SpecificationError, match=r"label of 'recency_all': \{value!r:>5\} is unknown"):
+        Wording(labels={"recency_all": "Seen {value!r:>5}"})
+
+
+@pytest.mark.parametrize("language", TABLES)
+def test_names_of_the_log_stay_on_one_line_and_turn_no_text_round(language):
+    for name in ("sale\n(web)", "\x1b[2Jsale", "\u202esale", "sale\u2028"):
+        where = f"event = '{name}' AND channel = '{name}' AND family = '{name}'"
+        feature = Feature("count", where=where, fallback=0, name="mine")
+        labels, _ = Wording(language).reasons(feature, np.array([0.0, 1.0, 3.0]))
+        about, _ = Wording(language).pair_reasons(PAIR_FEATURES[2], [4.0], category=[name], horizon=Duration(days=28))
+        for sentence in (*labels, *about, Wording(language).title(feature), Wording(language).event(name)):
+            assert "sale" in sentence
+            assert sentence.isprintable() or sentence.replace("\N{NO-BREAK SPACE}", " ").isprintable()
+
+
+def test_what_is_slightly_below_nothing_is_not_said_to_be_less():
+    feature = Feature("share", "value", where="channel = 'web'", fallback=None)
+    assert Wording().reasons(feature, np.array([-0.0004, 0.0004]))[1] == [">-0.1%", "<0.1%"]
+
+
 @pytest.mark.parametrize("language", ["", "english", "es-XX", "fr", None, 7])
 def test_an_unknown_language_is_refused(language):
     with pytest.raises(SpecificationError, match=r"no (language|region)"):

@@ -66,16 +66,20 @@ class Wording:
     currency: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", dict(self.labels))
-        object.__setattr__(self, "names", dict(self.names))
-        problems = problems_of(self.labels)
+        problems = []
+        for key, example in (("labels", "{'recency_all': 'Last seen'}"), ("names", "{'purchase': 'order'}")):
+            given: object = getattr(self, key)
+            if not isinstance(given, Mapping):
+                problems.append(Problem("not_a_mapping", f"{key} is {given!r}", remedy=f"give a mapping like {example}"))
+            object.__setattr__(self, key, dict(given) if isinstance(given, Mapping) else {})
+        problems += problems_of(self.labels)
         problems += [
             Problem("empty_name", f"the name of {name!r} is {text!r}", remedy="give it words, or leave it out")
             for name, text in self.names.items()
             if not isinstance(text, str) or not text.strip()
         ]
         try:
-            locale_of(self.language)
+            locale_of(str(self.language))
         except SpecificationError as error:
             problems.append(Problem("unknown_language", str(error)))
         if self.currency is not None and not _is_currency(self.currency):
@@ -170,12 +174,28 @@ class Wording:
         marked = own is not None and own.holds(CATEGORY)
         if not marked and not pairs.is_of_category(feature.name):
             return labels, written
-        called = {name: pairs.category_text(name, by, self._words) for name in set(category)}
+        called = {name: self.category(name, by) for name in set(category)}
         about = str(self._words.table.texts["pair.about"])
         return [
             label.replace(MARK, called[name]) if marked and MARK in label else about.format(category=called[name], sentence=label)
             for label, name in zip(labels, category, strict=True)
         ], written
+
+    def event(self, name: str) -> str:
+        """What an event is called, by its name in the log.
+
+        >>> Wording().event("email_click"), Wording(names={"email_click": "click"}).event("email_click")
+        ('email click', 'click')
+        """
+        return self._words.named(name)
+
+    def category(self, name: str, by: str | None = None) -> str:
+        """What a category is called, by its name in the log; `by`: what the categories are, an affinity's `by`.
+
+        >>> Wording("es").category("18", "hour"), Wording("es").category("6", "weekday"), Wording().category("red wine", "family")
+        ('18:00', 'sábado', 'red wine')
+        """
+        return pairs.category_text(name, by, self._words)
 
     def number(self, x: float, digits: int | None = None) -> str:
         """A number: whole ones plain, others with three significant digits, or with `digits` after the point.
@@ -258,7 +278,21 @@ class Wording:
         return texts(values, bare.shown, filled), written
 
 
-def _is_currency(code: str) -> bool:
+def wording_of(given: Wording | None) -> Wording:
+    """The wording that was given, English where none was; raises SpecificationError for anything else.
+
+    >>> wording_of(None).language
+    'en'
+    >>> wording_of("es")
+    Traceback (most recent call last):
+    persopredict.errors.SpecificationError: 'es' is no wording; give a Wording, like Wording('es')
+    """
+    if given is not None and not isinstance(given, Wording):
+        raise SpecificationError(f"{given!r} is no wording; give a Wording, like Wording('es')")
+    return Wording() if given is None else given
+
+
+def _is_currency(code: object) -> bool:
     from babel.core import get_global
 
-    return code in get_global("all_currencies")
+    return isinstance(code, str) and code in get_global("all_currencies")

@@ -64,7 +64,12 @@ def _problems(name: str, text: str) -> list[Problem]:
         return [Problem("unreadable_label", f"label of {name!r}: {error}", remedy="write {{ and }} for braces")]
     remedy = f"write {' or '.join(f'{{{place}}}' for place in allowed)} as it stands here, or no placeholder"
     return [
-        Problem("unknown_placeholder", f"label of {name!r}: {{{place}}} is unknown", remedy=remedy)
+        Problem("unknown_placeholder", f"label of {name!r}: {_written(place, detail, turned)} is unknown", remedy=remedy)
         for _, place, detail, turned in parts
         if place is not None and (place not in allowed or detail or turned)
     ]
+
+
+def _written(place: str, detail: str | None, turned: str | None) -> str:
+    """A placeholder as it stands in a template."""
+    return f"{{{place}{f'!{turned}' if turned else ''}{f':{detail}' if detail else ''}}}"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Another language is another table.
 TABLES: Mapping[str, Table] = {"en": en.TABLE, "es": es.TABLE}
+#: Line breaks and what else controls a terminal, and the marks that turn the direction of all the text behind them.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{2}|\d{3}))?", re.IGNORECASE)
 
 
@@ -84,11 +86,11 @@ class Words(Numerals):
 
     def named(self, name: str) -> str:
         """The name of an event in words."""
-        return self.names.get(name, name.replace("_", " ").strip() or name)
+        return self.names.get(name, readable(name.replace("_", " ")) or name)
 
     def value(self, name: str) -> str:
         """A value of a column, a channel or a category, as it is written, or in the user's words."""
-        return self.names.get(name, name)
+        return self.names.get(name, readable(name))
 
     def quoted(self, words: str) -> str:
         """In the language's quotation marks."""
@@ -99,7 +101,7 @@ class Words(Numerals):
         if name in self.names:
             return self.names[name]
         known = self.table.texts.get(f"column.{name}")
-        return known if isinstance(known, str) else name.removesuffix("_id").replace("_", " ")
+        return known if isinstance(known, str) else readable(name.removesuffix("_id").replace("_", " "))
 
     def things(self, column: str, n: float | None) -> str:
         """So many different values of a column; without a number, what they are."""
@@ -109,3 +111,12 @@ class Words(Numerals):
             one, many = (one, plural) if plural else (self.counted(number, "values_of", column=self.quoted(one)) for number in (1, 2))
         variants = () if column in self.names else (column,)
         return self.counted(n, "things", *variants, column=one, columns=many)
+
+
+def readable(name: str) -> str:
+    r"""A name of the log on one line, without what is not seen but changes how the sentence around it is shown.
+
+    >>> readable("sale\n(web)"), readable("\u202egnp.exe"), readable(" red  wine ")
+    ('sale (web)', 'gnp.exe', 'red  wine')
+    """
+    return _UNSEEN.sub(" ", name).strip()

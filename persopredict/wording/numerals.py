@@ -39,12 +39,12 @@ class Numerals:
     def percent(self, x: float, digits: int | None = None) -> str:
         """A share: 0.234 is 23%; below 10% and from 98.5% on with one decimal, or with as many as `digits` says.
 
-        Only nothing is 0%, and only everything 100%: what lies within 0.1% of them is "<0.1%" and ">99.9%".
+        Only nothing is 0%, and only everything 100%: what lies within 0.1% of them is "<0.1%" (">-0.1%" where it is negative) and ">99.9%".
         """
         if not math.isfinite(x):
             return self.unknown
         if digits is None and 0 < abs(x) < 0.001:
-            return "<" + self.percent(math.copysign(0.001, x))
+            return ("<" if x > 0 else ">") + self.percent(math.copysign(0.001, x))
         if digits is None and 0.999 < x < 1:
             return ">" + self.percent(0.999)
         places = share_decimals(x) if digits is None else digits

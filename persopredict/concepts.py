@@ -6,7 +6,7 @@ contributions none would be named, while together they outweigh the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ AnyFeature = Feature | PairFeature
 
 #: Rows that are worked on at a time: few enough to stay near the processor.
 BLOCK = 4096
+#: The share of rows in which two features have to be equal to say the same.
+ALIKE = 0.8
 #: Columns whose distinct values count how often a customer came.
 _OCCASIONS = ("day", "order_id")
 _OFTEN = ("count", "decayed_sum", "gap_mean", "gap_std")
@@ -41,7 +43,7 @@ def concept(feature: AnyFeature) -> tuple[object, ...]:
     """What a feature is about: features of one concept are one reason, over whatever window and however measured.
 
     Of a `PairFeature` the concept that it names. Of a `Feature` it follows from the spec, by this closed list; features of different
-    `where` (other events, another channel) are never of one concept, shares apart:
+    `where` (other events, another channel) are not of one concept, shares apart, unless they say the same in a log (`alike`):
 
     ==========  ==========================================================================================================================
     recency     ``recency``, ``overdue``: how long ago the last of these events was; the second is the first in units of the usual gap
@@ -85,13 +87,59 @@ def _about(aggregate: str, columns: tuple[str, ...]) -> tuple[object, ...]:
     return ("variety" if aggregate == "distinct" else aggregate, *columns)
 
 
-def grouped(values: NDArray[Any], features: Sequence[AnyFeature]) -> tuple[Floats, Places]:
+def alike(X: NDArray[Any], features: Sequence[AnyFeature]) -> list[list[int]]:
+    """The places of the features of each concept, in the order in which `features` names them first, as a log has them.
+
+    In a log of logins and little else "no activity" and "no logins" are one thing, and so are orders and their first events. Concepts that
+    differ by their `where` alone are one where two of their features, over the same window, are equal in at least `ALIKE` of the rows in
+    which either of them has something.
+
+    `X`: rows that a model learnt from, shape (rows, features), nan where null.
+
+    >>> bought = "event = 'purchase'"
+    >>> f = [Feature("count", fallback=0), Feature("count", where=bought, fallback=0), Feature("recency", fallback=None)]
+    >>> alike(np.array([[3.0, 3.0, 9.0], [2.0, 2.0, 1.0]]), f), alike(np.array([[3.0, 1.0, 9.0], [2.0, 0.0, 1.0]]), f)
+    ([[0, 1], [2]], [[0], [1], [2]])
+    """
+    found = _members(features)
+    joined: list[list[int]] = []
+    for places in found:
+        same = next((other for other in joined if _say_the_same(X, features, other, places)), None)
+        if same is None:
+            joined.append(places)
+        else:
+            same += places
+    return joined
+
+
+def _say_the_same(X: NDArray[Any], features: Sequence[AnyFeature], some: Sequence[int], others: Sequence[int]) -> bool:
+    first, second = features[some[0]], features[others[0]]
+    if isinstance(first, PairFeature) or isinstance(second, PairFeature) or "share" in (first.aggregate, second.aggregate):
+        return False
+    if _about(first.aggregate, first.columns) != _about(second.aggregate, second.columns):
+        return False
+    pairs = ((one, other) for one in some for other in others)
+    return any(_equal(X[:, one], X[:, other]) for one, other in pairs if _window(features[one]) == _window(features[other]))
+
+
+def _window(feature: AnyFeature) -> object:
+    return None if isinstance(feature, PairFeature) else feature.window
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    held = (np.nan_to_num(one) != 0) | (np.nan_to_num(other) != 0)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    return bool(held.any() and same[held].mean() >= ALIKE)
+
+
+def grouped(values: NDArray[Any], features: Sequence[AnyFeature], groups: Mapping[str, int] | None = None) -> tuple[Floats, Places]:
     """Contributions of concepts, and their faces.
 
     Parameters
     ----------
     values : contributions of features, shape (rows, features), in log-odds; columns beyond them (a base value) are not looked at.
     features : in the columns' order.
+    groups : by name, a number that features of one concept share, as a log has them (`alike`); features without one go by their spec.
 
     Returns
     -------
@@ -104,7 +152,7 @@ def grouped(values: NDArray[Any], features: Sequence[AnyFeature]) -> tuple[Float
     >>> total.round(3).tolist(), face.tolist()
     ([[0.3, -0.1], [-0.3, 0.0]], [[0, 2], [1, 2]])
     """
-    members = _members(features)
+    members = _members(features, groups)
     total, face = np.empty((len(values), len(members))), np.empty((len(values), len(members)), np.int64)
     for rows in slices(len(values), BLOCK):
         # By columns: sums then run in the order of features, so that a row's don't depend on how many others there are.
@@ -131,10 +179,11 @@ def _summed(columns: Floats, places: Sequence[int]) -> tuple[Floats, Places | in
     return total, face
 
 
-def _members(features: Sequence[AnyFeature]) -> list[list[int]]:
-    found: dict[tuple[object, ...], list[int]] = {}
+def _members(features: Sequence[AnyFeature], groups: Mapping[str, int] | None = None) -> list[list[int]]:
+    found: dict[object, list[int]] = {}
     for place, feature in enumerate(features):
-        found.setdefault(concept(feature), []).append(place)
+        number = (groups or {}).get(feature.name)
+        found.setdefault(concept(feature) if number is None else number, []).append(place)
     return list(found.values())
 
 

@@ -150,7 +150,7 @@ class CustomerTask:
     def _reasons(self, X: NDArray[np.float64], model: Model, wording: Wording, beside: Mapping[Feature, Any]) -> pa.ChunkedArray:
         if not learner.explains(model.scorer):
             return explain.unexplained(len(X))
-        return explain.reasons(model.scorer.contributions, X, self._inputs(model), wording, beside=beside)
+        return explain.reasons(model.scorer.contributions, X, self._inputs(model), wording, beside=beside, groups=model.groups)
 
     def asked(
         self,
@@ -180,14 +180,14 @@ class CustomerTask:
                 raise SpecificationError(f"the customer is not asked for {self.target.name} at {at}: {why}")
         table = rows.to_arrow()
         ids = np.array(table.column("customer_id").to_pylist(), object)
-        return Asked(ids, None, matrix(table, model.inputs), tuple(self._inputs(model)), _columns(table, context))
+        return Asked(ids, None, matrix(table, model.inputs), tuple(self._inputs(model)), _columns(table, context), model.groups)
 
     def _of(self, events: EventLog, customers: Sequence[str], as_of: datetime, features: Sequence[Feature]) -> Snapshots:
         return snapshots(events, None, features, [self.target], spine=Members(customers, as_of))
 
     def reasons(self, asked: Asked, contributions: NDArray[np.float64], wording: Wording) -> pa.ChunkedArray:
         """The reasons of these rows, as they are published."""
-        return explain.reasons(contributions, asked.X, asked.features, wording, beside=asked.beside)
+        return explain.reasons(contributions, asked.X, asked.features, wording, beside=asked.beside, groups=asked.groups)
 
     def usual(self, asked: Asked, evaluation: Evaluation) -> NDArray[np.float64]:
         """The rate of the outcome in the tests, the same for everybody."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from persopredict import html, learner
 from persopredict.cells import percent
-from persopredict.concepts import AnyFeature, concept
+from persopredict.concepts import AnyFeature, alike
 from persopredict.errors import SpecificationError, did_you_mean
 from persopredict.learner import Scorer
 
@@ -135,7 +135,8 @@ class Drivers(Sequence[Driver]):
         Parameters
         ----------
         X : what the model reads, shape (rows, inputs), nan where null.
-        features : its inputs, in order. Those of one concept (`concepts.concept`) are one driver, whose contribution is their sum.
+        features : its inputs, in order. Those of one concept in these rows (`concepts.alike`) are one driver, whose contribution is their
+            sum.
         weight : how many rows each row stands for, shape (rows,); default one.
 
         The direction follows from the Gini correlation (Schechtman and Yitzhaki 1987) of the bins' contributions with their order: of all
@@ -147,10 +148,7 @@ class Drivers(Sequence[Driver]):
             return None
         values = scorer.contributions(X)
         weights = np.ones(len(X)) if weight is None else np.asarray(weight, dtype=np.float64)
-        concepts: dict[object, list[int]] = {}
-        for place, feature in enumerate(features):
-            concepts.setdefault(concept(feature), []).append(place)
-        found = (_driver(values, X, features, members, weights) for members in concepts.values()) if len(X) else ()
+        found = (_driver(values, X, features, members, weights) for members in alike(X, features)) if len(X) else ()
         # Equal effects keep the order of the features.
         return cls(len(X), tuple(sorted((driver for driver in found if driver.effect > 0), key=lambda driver: -driver.effect)))
 
@@ -177,6 +175,11 @@ class Drivers(Sequence[Driver]):
                 return driver
         known = [member for driver in self.found for member in driver.members]
         raise SpecificationError(f"{name!r} drives nothing; {did_you_mean(str(name), known) or 'to_frame() lists what does'}")
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """The rank of the driver that each feature is a member of, by its name: what is one concept to the model's log."""
+        return {member: rank for rank, driver in enumerate(self.found) for member in driver.members}
 
     @property
     def shares(self) -> tuple[float, ...]:

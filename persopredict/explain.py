@@ -86,6 +86,7 @@ def reasons(
     top: int = TOP,
     beside: Mapping[Feature, ArrayLike] | None = None,
     pairs: Pairs | None = None,
+    groups: Mapping[str, int] | None = None,
 ) -> pa.ChunkedArray:
     """The reasons of each row: the `top` concepts that speak most for the outcome and the `top` that speak most against it.
 
@@ -100,6 +101,7 @@ def reasons(
     beside : features that the model does not read, with their values, shape (rows,) each: a value that it reads may be told in their
         context ("usually every 9 days").
     pairs : whose category each row is about, where `features` are of pairs.
+    groups : what is one concept to the model's log (`drivers.Drivers.groups`), by names of features; default by their specs.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def reasons(
     chosen = []
     for rows in track([*slices(len(X), _CHUNK)], "reasons", numbered=False):
         values = contributions(X[rows]) if callable(contributions) else contributions[rows]
-        chosen.append(_Chosen.of(*grouped(values, features), top))
+        chosen.append(_Chosen.of(*grouped(values, features, groups), top))
     whole = _Chosen.joined(chosen)
     told = _Told.of(whole, X, features, wording, beside or {}, pairs)
     ends = np.append(0, np.cumsum(whole.counts))

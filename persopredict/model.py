@@ -47,6 +47,11 @@ class Model:
     positives: int
     drivers: Drivers | None = None
 
+    @property
+    def groups(self) -> dict[str, int]:
+        """What is one concept to the log that it learnt from, by names of features; empty where that is not known."""
+        return {} if self.drivers is None else self.drivers.groups
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -75,7 +80,8 @@ class Asked:
 
     `customer_id`: of each row, shape (rows,). `category`: the same; None where the target is asked once for each customer. `X`: what the
     model reads, shape (rows, inputs). `features`: its columns in order, `Feature` or `PairFeature`. `beside`: features that the model does
-    not read, but that put into context what it reads, with their values, shape (rows,) each.
+    not read, but that put into context what it reads, with their values, shape (rows,) each. `groups`: what is one concept to the model's
+    log, by names of features.
     """
 
     customer_id: NDArray[Any]
@@ -83,6 +89,7 @@ class Asked:
     X: NDArray[np.floating]
     features: tuple[Any, ...]
     beside: Mapping[Feature, NDArray[np.floating]] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 class Task(Protocol):

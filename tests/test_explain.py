@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import duckdb
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,6 +21,7 @@ from persopredict.affinity.features import PAIR_FEATURES
 from persopredict.attribute_columns import REASONS
 from persopredict.attributes import conform
 from persopredict.concepts import concept
+from persopredict.drivers import Drivers
 from persopredict.events import EventLog
 from persopredict.explain import Pairs
 from persopredict.features.builders import default_features
@@ -130,6 +132,37 @@ def test_the_parts_in_which_rows_are_explained_change_nothing(rows, chunk, block
         patch.setattr(concepts, "BLOCK", block)
         parts = explain.reasons(values, X, FEATURES, WORDS)
     assert parts.combine_chunks() == whole.combine_chunks()
+
+
+def test_what_says_the_same_in_a_log_is_one_reason_there():
+    """In a log of logins and little else, "no activity" and "no logins" are no two reasons."""
+    rng, logins = np.random.default_rng(0), "event = 'login'"
+    features = [
+        Feature("recency", fallback=None), Feature("count", window="28d", fallback=0), Feature("recency", where=logins, fallback=None),
+        Feature("count", where=logins, window="28d", fallback=0), Feature("count", where="event = 'call'", window="28d", fallback=0),
+    ]  # fmt: skip
+    recency, calls = rng.integers(1, 90, 500).astype(float), rng.integers(0, 2, 500).astype(float)
+    count = np.where(recency < 28, rng.integers(1, 9, 500), 0).astype(float)
+    X = np.column_stack([recency, count, recency, np.maximum(count - (rng.random(500) < 0.1), 0), calls])
+    assert concepts.alike(X, features) == [[0, 2], [1, 3], [4]]
+    other = X.copy()
+    other[:, 2] += 1
+    # Who never comes has as many of everything, and that makes nothing the same.
+    other[:, 3] = np.where(count > 0, count - 1, 0)
+    assert concepts.alike(other, features) == [[0], [1], [2], [3], [4]]
+    y = (recency > 45).astype(np.int8)
+    scorer = learner.fit(lgb.LGBMClassifier(n_estimators=20, verbose=-1), X, y, [feature.name for feature in features])
+    found = Drivers.of(scorer, X, features)
+    assert found.groups[features[0].name] == found.groups[features[2].name]
+    values = scorer.contributions(X)
+    told = explain.reasons(values, X, features, WORDS, groups=found.groups).to_pylist()
+    apart = explain.reasons(values, X, features, WORDS).to_pylist()
+    for row, other_row, value in zip(told, apart, values, strict=True):
+        named = {reason["feature"] for reason in row}
+        assert len(named & {"recency_all", "recency_event_login_all", "recency_login"}) <= 1
+        (first,) = [reason for reason in row if reason["feature"].startswith("recency")]
+        assert first["contribution"] == pytest.approx(value[0] + value[2])
+        assert sum(reason["contribution"] for reason in row) == pytest.approx(sum(reason["contribution"] for reason in other_row))
 
 
 def test_a_scorer_is_asked_for_some_rows_at_a_time_and_never_for_a_few_left_over(churn, X, monkeypatch):

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 #: Seconds of processor time for one notebook, and characters for what is stored.
 LONGEST, LARGEST = 60, 300_000
+#: Characters of a line of code, as in notebooks/ruff.toml.
+WIDEST = 100
 #: One thread each: on small data several wait for one another, and two notebooks run at a time.
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 #: What a path of the machine that ran it would begin with.
@@ -110,6 +112,12 @@ class Notebook:
         assert not LOCAL.search(outputs)
         assert not TODAY.search(outputs)
         assert NOTEBOOKS[self.name].stat().st_size < LARGEST
+
+    def test_its_code_is_no_wider_than_a_page_shows(self):
+        """Texts too, which no formatter breaks."""
+        notebook = nbformat.read(NOTEBOOKS[self.name], as_version=4)
+        lines = [line for cell in notebook.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+        assert [line for line in lines if len(line) > WIDEST] == []
 
     def test_its_links_lead_somewhere(self):
         notebook = nbformat.read(NOTEBOOKS[self.name], as_version=4)

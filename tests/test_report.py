@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import json
+import math
 import re
 import shutil
 import string
@@ -14,24 +15,30 @@ from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
+import altair as alt
 import pandas as pd
 import pytest
+from jsonschema import ValidationError
 from typer.testing import CliRunner
 
+from persopredict import charts
 from persopredict.attributes import attributes
 from persopredict.cli import app
+from persopredict.curves import Audience
 from persopredict.drivers import Direction
 from persopredict.errors import DataError, Problem, SpecificationError
 from persopredict.findings import Findings, Noted
 from persopredict.registry import Registry
-from persopredict.report import gather, rendered, texts, write
+from persopredict.report import audiences, gather, moving, quality, rendered, texts, write
+from persopredict.report.asked import Asked
 from persopredict.report.page import page
+from persopredict.report.reach import Promise, Reach, reaches
 from persopredict.report.texts import Texts
 from persopredict.targets import Affinity, Cancellation, Churn, Conversion
 from persopredict.times import instant
 from persopredict.usability import UsabilityReport
 from persopredict.warehouse import Warehouse
-from persopredict.warehouse_summaries import published_categories, spread
+from persopredict.warehouse_summaries import Spread, published_categories, spread
 from persopredict.wording import Wording
 from tests import made, reports
 from tests.reports import EVENT, HOSTILE, PROJECT, TASTE, Html
@@ -215,9 +222,10 @@ def test_a_target_that_was_skipped_says_why_what_to_do_and_which_scores_still_ho
 def test_the_slider_says_what_the_evaluation_says_of_each_audience(shop, html):
     content = json.loads(Html.of(html).by_id("content").text)
     evaluation, say = shop[1].outcomes[0].evaluation, Texts(Wording())
-    steps = content["sliders"]["t1-slider"]["steps"]
-    assert len(steps) == 100
-    for hundredth, (share, size, expected, precision, interval, lift, gain, said) in enumerate(steps, 1):
+    (choice,) = content["sliders"]["t1-slider"]["choices"]
+    steps = choice["steps"]
+    assert (len(steps), choice["of"]) == (100, "of 331 customers scored")
+    for hundredth, (share, size, expected, precision, interval, lift, gain, note, said) in enumerate(steps, 1):
         audience = evaluation.audience(share=hundredth / 100, of=331)
         assert (share, size) == (f"{hundredth}%", f"{audience.size:,}")
         assert expected == say.rounded(audience.expected)
@@ -225,6 +233,103 @@ def test_the_slider_says_what_the_evaluation_says_of_each_audience(shop, html):
         assert interval == say.between(audience.interval)
         assert (lift, gain) == (say.number(audience.lift, 1), f"{audience.gain:.0%}")
         assert all(text in said for text in (share, size, expected, precision, gain))
+        lower, upper = (bound * audience.size for bound in audience.interval)
+        came = say.rounded(audience.precision * audience.size)
+        if lower <= audience.expected <= upper or came == expected:
+            assert note == ""
+        else:
+            assert note.startswith("In the tests fewer came" if audience.expected > upper else "In the tests more came")
+            assert note.endswith(f"count on {came} rather than {expected}.")
+
+
+def test_where_the_tests_held_another_number_than_was_promised_the_slider_and_the_card_say_so(data):
+    say, target = Texts(Wording()), data.targets[0]
+    asked = Asked(say, target.target, target.name)
+    promised = Audience(100, 1000, 70.0, 0.5, (0.4, 0.6), 2.0, 0.2)
+    assert audiences.step(say, asked, promised, 10).note == (
+        "In the tests fewer came than the probabilities promised: count on 50 rather than 70."
+    )
+    assert audiences.step(say, asked, replace(promised, expected=30.0), 10).note == (
+        "In the tests more came than the probabilities promised: count on 50 rather than 30."
+    )
+    assert audiences.step(say, asked, replace(promised, expected=55.0), 10).note == ""
+    assert audiences.step(say, asked, replace(promised, interval=(float("nan"), float("nan"))), 10).note == ""
+
+
+def test_of_a_model_of_grade_c_is_said_so_before_whom_to_contact(data, html):
+    sections = page(data).sections
+    assert [notice.text for notice in sections[0].notices][-1] == page(data).cards[0].advice.text
+    assert html.index("Don&#39;t build on it yet", html.index('<section class="target"')) < html.index('id="t1-audience"')
+    good = replace(data, targets=(graded(data.targets[0], "B"),))
+    assert not any("Don't build" in notice.text for notice in page(good).sections[0].notices)
+
+
+def test_an_affinitys_slider_promises_what_the_published_probabilities_add_up_to(bazaar, hostile):
+    outcome = next(each for each in bazaar[1].outcomes if each.target == TASTE.name)
+    rows, read = outcome.attributes[outcome.attributes["category"].notna()], Html.of(hostile)
+    names, scored = [option.text for option in read.all("option")], rows["customer_id"].nunique()
+    held = outcome.evaluation.pooled.categories
+    tests = dict(zip(held.category, zip(held.expected, held.actual, held.by_chance, strict=True), strict=True))
+    choices = json.loads(read.by_id("content").text)["sliders"]["t2-slider"]["choices"]
+    assert len(names) == len(choices) == rows["category"].nunique()
+    for name, choice in zip(names, choices, strict=True):
+        mine = rows[rows["category"] == name].sort_values("probability", ascending=False)
+        average = (mine["probability"] / mine["affinity_index"]).mean()
+        assert choice["of"].startswith(f"of {len(mine)} customer")
+        for hundredth in (1, 10, 50, 100):
+            share, size, expected, precision, _, lift, gain, _, said = choice["steps"][hundredth - 1]
+            likeliest = mine["probability"].head(max(1, round(hundredth / 100 * len(mine))))
+            assert (share, size) == (f"{hundredth}%", f"{len(likeliest)}")
+            assert float(expected) == pytest.approx(likeliest.sum(), rel=0.01, abs=0.51 if likeliest.sum() > 9 else 0.06)
+            assert float(precision.rstrip("%")) == pytest.approx(100 * likeliest.mean(), rel=0.02, abs=0.06)
+            assert float(lift) == pytest.approx(likeliest.mean() / average, rel=0.02, abs=0.06)
+            assert gain == "–" or float(gain.rstrip("%")) == pytest.approx(100 * likeliest.sum() / (average * scored), rel=0.02, abs=0.51)
+            assert all(text in said for text in (share, size, expected, precision, lift))
+        expected, actual, chance = tests[name]
+        verdict = "no more apart than by chance" if abs(expected - actual) <= chance else "more;" if actual > expected else "fewer;"
+        assert verdict in choice["about"]
+        assert f"{actual} came" in choice["about"]
+    # Everybody is asked for each of so few categories, so that shares of all are known.
+    assert any(choice["steps"][9][6] != "–" for choice in choices)
+
+
+def test_the_reach_of_a_category_is_counted_in_classes_and_misses_nothing():
+    reach = Reach("bread", 0.1, Spread((0.05, 0.2, 0.6), (50, 30, 20)))
+    assert reach.customers == 100
+    assert reach.promise(0.2, 1000) == Promise(20, pytest.approx(12.0), pytest.approx(0.6), pytest.approx(6.0), pytest.approx(0.12))
+    assert reach.promise(1.0).expected == pytest.approx(50 * 0.05 + 30 * 0.2 + 20 * 0.6)
+    assert reach.promise(0.001).size == 1
+    assert math.isnan(reach.promise(0.5).gain)
+    unknown = replace(reach, average=float("nan")).promise(0.5, 1000)
+    assert math.isnan(unknown.lift)
+    assert math.isnan(unknown.gain)
+    assert [reach.promise(share / 100).expected for share in range(1, 101)] == sorted(
+        reach.promise(share / 100).expected for share in range(1, 101)
+    )
+
+
+def test_categories_that_nobody_published_have_no_reach(bazaar):
+    warehouse = Warehouse(bazaar[0] / "warehouse.duckdb")
+    assert reaches(warehouse, TASTE.name, made.TASTE_NIGHTS[-1], []) == ()
+    found = reaches(warehouse, TASTE.name, made.TASTE_NIGHTS[-1], ["nothing of the kind", HOSTILE[0]])
+    assert [reach.category for reach in found] == [HOSTILE[0]]
+
+
+def test_values_that_read_the_same_are_one_bar_of_a_drivers_shape():
+    bins = [charts.ShapeBin("0%", -0.2, 0.1), charts.ShapeBin("0%", -0.4, 0.3), charts.ShapeBin("1%", 0.5, 0.6)]
+    first, second = moving.joined(bins)
+    assert (first.label, first.effect, first.share) == ("0%", pytest.approx(-0.35), pytest.approx(0.4))
+    assert second == bins[2]
+
+
+def test_probabilities_that_chance_does_not_excuse_are_said_to_be_off(data):
+    target = data.targets[0]
+    pooled = target.evaluation.pooled
+    for ece, word in ((0.2, "more than the"), (0.01, "chance alone makes up to")):
+        model = replace(pooled.model, ece=ece, ece_chance_p95=0.05)
+        evaluation = replace(target.evaluation, pooled=replace(pooled, model=model))
+        reliability = quality.parts(Texts(Wording()), evaluation, "t1")[1]
+        assert word in reliability.lead
 
 
 def test_a_card_says_in_one_sentence_what_to_do_with_a_target(shop, data):
@@ -238,7 +343,10 @@ def test_a_card_says_in_one_sentence_what_to_do_with_a_target(shop, data):
     good = replace(data, targets=(graded(data.targets[0], "B"),))
     audience = data.targets[0].evaluation.audience(share=0.1, of=331)
     wanted = f"Contact the likeliest 10%: of 33, expect {audience.expected:.0f} to stay away, {audience.lift:.1f} times the average."
-    assert page(good).cards[0].advice.text == wanted
+    # The tests held more than the probabilities promised.
+    assert audience.expected < audience.interval[0] * audience.size
+    came = f"count on {audience.precision * audience.size:.0f} rather than {audience.expected:.0f}."
+    assert page(good).cards[0].advice.text == f"{wanted} In the tests more came than the probabilities promised: {came}"
 
 
 def graded(target, grade):
@@ -325,7 +433,7 @@ def test_everything_a_section_promises_is_there(html, hostile):
         found = [element.text for element in read.all("h3") if element.attributes.get("id", "").startswith(f"{id}-")]
         assert tuple(found) == expected
     lists = [element.text for element in Html.of(hostile).all("h3") if element.attributes.get("id", "").startswith("t2-")]
-    assert lists[0] == "Which categories are published most"
+    assert lists[:2] == ["Which categories stand in most lists", "Whom to contact for a category"]
 
 
 def test_the_run_tells_who_has_a_score_and_why_others_have_none(shop, html):
@@ -341,7 +449,7 @@ def test_what_came_of_earlier_scores_is_told_and_a_surprise_is_a_warning(shop, d
     assert [run.surprise for run in trend] == [0, 1]
     assert data.targets[0].trend == trend
     text = Html.of(html).text
-    assert f"More came than expected of Sep 29, 2024: {trend[-1].actual} for {trend[-1].expected:.0f}" in text
+    assert f"More came than the scores of Sep 29, 2024 promised: {trend[-1].actual} for {trend[-1].expected:.0f}" in text
     assert page(data).cards[0].warnings == ("Look first: the last finished run came out otherwise than expected.",)
     assert page(data).cards[1].warnings == ()
 
@@ -487,6 +595,16 @@ def test_it_can_be_read_by_ear_and_keyboard(any_page):
     for slider in read.all("input"):
         assert slider.attributes["type"] == "range"
         assert slider.attributes["aria-valuetext"]
+
+
+@pytest.mark.parametrize("name", ["html", "hostile"])
+def test_every_chart_satisfies_the_schema_of_vega_lite(name, request):
+    """The page's charts are written without being validated, which would take half of the time: they are valid all the same."""
+    content = json.loads(Html.of(request.getfixturevalue(name)).by_id("content").text)
+    for spec in content["charts"].values():
+        alt.LayerChart.from_dict({**spec, "config": content["theme"]}, validate=True)
+    with pytest.raises(ValidationError):
+        alt.LayerChart.from_dict({**spec, "layer": [{"mark": "no such mark"}]}, validate=True)
 
 
 def test_every_chart_has_a_sentence_and_its_values_as_a_table(any_page):

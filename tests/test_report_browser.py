@@ -212,6 +212,77 @@ def rgb(color: str) -> str:
     return f"rgb({', '.join(str(int(color[place : place + 2], 16)) for place in (1, 3, 5))})"
 
 
+#: Of every text in sight its contrast with what lies below it (WCAG 2.2, 1.4.3), and the least that its size asks for.
+CONTRASTS = """() => {
+  const channels = (color) => {
+    const found = color.match(/-?[\\d.]+(e-?\\d+)?/g).map(Number);
+    const whole = color.startsWith("color(") ? found.slice(0, 3) : found.slice(0, 3).map((one) => one / 255);
+    return [whole, found.length > 3 ? found[3] : 1];
+  };
+  const light = (rgb) => rgb.map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+  const below = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const [rgb, alpha] = channels(getComputedStyle(at).backgroundColor);
+      if (alpha > 0) return rgb;
+    }
+    return [1, 1, 1];
+  };
+  const seen = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
+    if (!text || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (element.closest("script,style,noscript,.hidden,.skip,option")) continue;
+    const style = getComputedStyle(element), drawn = element.closest("svg") !== null;
+    if (drawn && (style.opacity === "0" || (style.stroke !== "none" && style.stroke === style.fill))) continue;
+    const [a, b] = [channels(drawn ? style.fill : style.color)[0], below(element)].map(light);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    seen.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), large ? 3 : 4.5, text.slice(0, 40)]);
+  }
+  return seen;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["shop", "bazaar"])
+def test_every_text_stands_out_from_what_lies_below_it(browser, files, kind, scheme):
+    with watched(browser, color_scheme=scheme) as seen:
+        seen.opened(files[kind])
+        found = seen.page.evaluate(CONTRASTS)
+        assert len(found) > 200
+        assert [one for one in found if one[0] < one[1]] == []
+
+
+def test_a_category_is_chosen_and_its_audience_follows_by_keyboard_too(browser, files):
+    with watched(browser) as seen:
+        seen.opened(files["bazaar"])
+        content = json.loads(Html.of(files["bazaar"].read_text(encoding="utf-8")).by_id("content").text)
+        choices = content["sliders"]["t2-slider"]["choices"]
+        select, range_ = seen.page.locator("#t2-slider select"), seen.page.locator("#t2-slider input[type=range]")
+        assert select.locator("option").count() == len(choices) > 5
+
+        def right(place: int, hundredth: int) -> None:
+            share, size, expected, precision, _, lift, *_, said = choices[place]["steps"][hundredth - 1]
+            for name, text in (("share", share), ("size", size), ("expected", expected), ("precision", precision), ("lift", lift)):
+                assert seen.of("t2-slider", name) == text
+            assert (seen.of("t2-slider", "of"), seen.of("t2-slider", "about")) == (choices[place]["of"], choices[place]["about"])
+            assert range_.get_attribute("aria-valuetext") == said
+
+        right(int(select.input_value()), 10)
+        select.select_option("0")
+        right(0, 10)
+        select.focus()
+        seen.page.keyboard.press("ArrowDown")
+        right(1, 10)
+        seen.page.keyboard.press("Tab")
+        assert seen.page.evaluate("document.activeElement.id") == "t2-slider-range"
+        seen.page.keyboard.press("End")
+        right(1, 100)
+        assert seen.width() == DESKTOP[0]
+        assert seen.said == []
+
+
 def test_switching_to_dark_needs_no_new_drawing(browser, files):
     with watched(browser, color_scheme="light") as seen:
         seen.opened(files["shop"])
@@ -299,6 +370,12 @@ def test_without_scripts_the_tables_are_there_and_say_why_the_charts_are_not(bro
         assert "The charts need JavaScript" in seen.page.locator("main").inner_text()
         seen.page.locator("summary").first.click()
         assert seen.page.locator("details[open] table").first.is_visible()
+        for useless in (".chart", "input[type=range]"):
+            assert not seen.page.locator(useless).first.is_visible()
+        seen.page.goto(files["bazaar"].as_uri())
+        chosen = seen.page.locator("#t2-slider option[selected]").text_content()
+        assert not seen.page.locator("#t2-slider select").is_visible()
+        assert " ".join(chosen.split()) in " ".join(seen.page.locator("#t2-slider .choose").text_content().split())
 
 
 def test_the_spanish_page_is_spanish_to_a_screen_reader_too(browser, files):

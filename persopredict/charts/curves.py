@@ -96,9 +96,7 @@ def lift(curve: Curve, *, words: Words | None = None) -> alt.LayerChart:
         average.mark_rule(style="yardstick").encode(y="one:Q"),
         average.mark_text(style="quiet", align="right", baseline="bottom", dy=-3).encode(x=alt.value("width"), y="one:Q", text="text:N"),
         base.mark_tick(thickness=3, opacity=1).encode(y="expected:Q", color=_kind("expected_kind", say)),
-        base.mark_text(style="label", baseline="bottom", dy=-6)
-        .encode(y=alt.Y("top:Q"), text="above:N")
-        .transform_calculate(top="max(datum.lift, datum.expected)"),
+        *(_above(base.mark_text(style=style, baseline="bottom", dy=-6)) for style in ("halo", "label")),
     ]
     description = say(
         "lift.description", rows=say.number(curve.rows, 0), first=say.number(rows[0]["lift"], 1), last=say.number(rows[-1]["lift"], 1)
@@ -141,14 +139,23 @@ def precision(curve: Curve, *, audience: float | None = 0.1, of: int | None = No
     layers: list[Any] = [
         base.transform_filter("isValid(datum.lower)").mark_area(style="model-band", aria=False).encode(y=alt.Y("lower:Q"), y2="upper:Q"),
         average.mark_rule(style="yardstick").encode(y="rate:Q"),
-        average.mark_text(style="quiet", align="right", baseline="top", dy=5).encode(x=alt.value("width"), y="rate:Q", text="text:N"),
         base.mark_line(style="model-line").encode(y=y),
+        *(
+            average.mark_text(style=style, align="right", baseline="top", dy=6).encode(x=alt.value("width"), y="rate:Q", text="text:N")
+            for style in ("halo", "quiet")
+        ),
         _hover(rows, told, say).encode(x=x),
     ]
     if audience is not None:
         layers += _marked(rows, {"x": x, "y": y}, audience, below=False)
     description = say("precision.description", share=say.percent(0.1), precision=say.percent(found[9]), rate=say.percent(rate))
     return finished(layers, say, description)
+
+
+def _above(text: alt.Chart) -> alt.Chart:
+    """The lift above its bar, and above what was expected."""
+    placed: alt.Chart = text.encode(y=alt.Y("top:Q"), text="above:N").transform_calculate(top="max(datum.lift, datum.expected)")
+    return placed
 
 
 def _kind(column: str, say: Words) -> alt.Color:

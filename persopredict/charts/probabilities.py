@@ -91,7 +91,7 @@ def scores(bins: Sequence[ScoreBin], *, words: Words | None = None) -> alt.Layer
     top = bins[-1].upper
     title = say("square", title=say("scores.x")) if square else say("scores.x")
     scale = alt.Scale(type="sqrt" if square else "linear", domain=[bins[0].lower, top], nice=False)
-    ticks: dict[str, Any] = {"values": square_ticks(top)} if square else {}
+    ticks: dict[str, Any] = {"values": square_ticks(top)} if square else {"tickCount": 6}
     x = alt.X("from:Q", title=title, scale=scale, axis=alt.Axis(format=SHARES, **ticks))
     y = alt.Y("rows:Q", scale=alt.Scale(zero=True), title=say("scores.y"), axis=alt.Axis(tickCount=5, format=",~r"))
     base = chart(rows).encode(

@@ -18,6 +18,8 @@ Direction = Literal["up", "down", "mixed"]
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down", "mixed")
 #: Pixels from one bar to the next where a label stands beside each.
 _NARROW = 26
+#: About as many pixels has a letter of an axis's title.
+_LETTER = 6.2
 #: What an effect above 0 does, and one below.
 _SIDES = ("story.for", "story.against")
 
@@ -147,10 +149,13 @@ def shape(bins: Sequence[ShapeBin], *, name: str, words: Words | None = None) ->
         ("value", shortened(name, 60)), ("said", say("shape.effect")), ("direction", say("story.direction")), ("share", say("shape.share"))
     )
     labels = json.dumps([f"{shortened(row['value'], 22)} · {row['share']}" for row in rows])
+    title = say("shape.rows")
+    # Where labels are shorter than the title, room is made for the title.
     named = alt.Axis(
-        labelExpr=f"{labels}[datum.value]", grid=False, domain=False, ticks=False, labelOverlap=False, titleX=-5, titleAlign="right"
-    )
-    y = alt.Y("place:O", title=say("shape.rows"), axis=named, scale=alt.Scale(paddingInner=0.35))
+        labelExpr=f"{labels}[datum.value]", grid=False, domain=False, ticks=False, labelOverlap=False, titleX=-5, titleAlign="right",
+        minExtent=_LETTER * len(title),
+    )  # fmt: skip
+    y = alt.Y("place:O", title=title, axis=named, scale=alt.Scale(paddingInner=0.35))
     base = chart(rows).encode(y=y, tooltip=told)
     widest = max(abs(found.effect) for found in bins) or 1.0
     x = alt.X("effect:Q", axis=None, scale=alt.Scale(domain=[-1.9 * widest, 1.9 * widest], nice=False))

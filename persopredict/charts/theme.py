@@ -96,7 +96,7 @@ def theme(look: Look = "light", *, language: str = "en") -> dict[str, Any]:
         },
         "legend": {
             "orient": "top", "title": None, "labelColor": of["ink"], "labelFontSize": 12, "labelLimit": 260, "symbolStrokeWidth": 2.5,
-            "symbolSize": 120, "columnPadding": 14, "offset": 26,
+            "symbolSize": 120, "columnPadding": 24, "offset": 26,
         },
         "title": {"color": of["ink"], "anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleColor": of["muted"], "offset": 14},
         "mark": {"color": of["ink"]},

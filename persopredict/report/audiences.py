@@ -5,7 +5,7 @@ from __future__ import annotations
 from persopredict import charts
 from persopredict.curves import Audience, Curve
 from persopredict.report.asked import Asked
-from persopredict.report.blocks import Block, Cell, Grid, Part, Slider, Step, Table, Text
+from persopredict.report.blocks import Block, Cell, Choice, Grid, Part, Slider, Step, Table, Text
 from persopredict.report.drawing import figure, number
 from persopredict.report.texts import Texts
 from persopredict.results import Evaluation
@@ -31,9 +31,9 @@ def part(say: Texts, asked: Asked, evaluation: Evaluation, scored: int, id: str)
     drawn = [figure(f"{id}-{name}", titles[name], draw, _table(say, name, titles[name], steps), say) for name, draw in ways.items()]
     beside = tuple(found for found in drawn if found is not None)
     lift = figure(f"{id}-lift", say("audience.lift_title"), lambda words: charts.lift(curve, words=words), deciles(say, curve), say)
+    choice = Choice(asked.title, say("audience.of_customers", count=scored), steps, customers=scored)
     slider = Slider(
-        f"{id}-slider", say("audience.slider"), say("audience.of_customers", count=scored), steps, CHOSEN, _words(say, asked),
-        tuple(found.id for found in beside),
+        f"{id}-slider", say("audience.slider"), (choice,), CHOSEN, _words(say, asked), tuple(found.id for found in beside)
     )  # fmt: skip
     blocks: list[Block] = [slider]
     blocks += [Grid(beside)] if beside else []
@@ -46,7 +46,19 @@ def step(say: Texts, asked: Asked, audience: Audience, hundredth: int) -> Step:
     share, size, expected = say.percent(hundredth / 100, 0), say.number(audience.size), say.rounded(audience.expected)
     precision, gain = say.percent(audience.precision, 1), say.percent(audience.gain, 0)
     said = say("audience.value", share=share, size=size, expected=expected, outcome=asked.outcome(), precision=precision, gain=gain)
-    return Step(share, size, expected, precision, say.between(audience.interval), say.number(audience.lift, 1), gain, said)
+    interval, lift, note = say.between(audience.interval), say.number(audience.lift, 1), _contradicted(say, audience)
+    return Step(share, size, expected, precision, interval, lift, gain, said, note)
+
+
+def _contradicted(say: Texts, audience: Audience) -> str:
+    """What to count on where the tests held another number than the probabilities promise; "" where their interval holds it."""
+    lower, upper = (bound * audience.size for bound in audience.interval)
+    if not (audience.expected < lower or audience.expected > upper):
+        return ""
+    came, expected = say.rounded(audience.precision * audience.size), say.rounded(audience.expected)
+    if came == expected:
+        return ""
+    return say("audience.less" if audience.expected > upper else "audience.more", came=came, expected=expected)
 
 
 def deciles(say: Texts, curve: Curve) -> Table:
@@ -92,7 +104,7 @@ def _words(say: Texts, asked: Asked) -> dict[str, str]:
         "end": say("audience.slider_end"),
         "size": say("audience.customers"),
         "expected": say("audience.expected", outcome=asked.outcome()),
-        "precision": say("audience.precision"),
+        "precision": asked.outcome("came"),
         "interval": say("page.ninety_five"),
         "lift": say("audience.lift"),
         "gain": say("audience.gain"),

@@ -114,25 +114,48 @@ class Step:
     lift: str
     gain: str
     said: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a slider may be about: audiences of 1% to 100% of `customers`, `steps` in that order; `of`: of whom, in words; `note`: what
+    is to be known of it at any step.
+    """
+
+    name: str
+    of: str
+    steps: tuple[Step, ...]
+    note: str = ""
+    customers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Slider:
-    """Audiences of 1% to 100%, `steps` in that order; `chosen`: the position at first, from 1. `charts`: ids of those that follow it."""
+    """Audiences of one of the `choices`, which a list called `choose` names where there are several.
+
+    `chosen`: the position at first, from 1; `opened`: the place of the first choice. `charts`: ids of those that follow it.
+    """
 
     id: str
     label: str
-    of: str
-    steps: tuple[Step, ...]
+    choices: tuple[Choice, ...]
     chosen: int
     words: dict[str, str]
     charts: tuple[str, ...]
+    choose: str = ""
+    opened: int = 0
     kind: Literal["slider"] = field(default="slider", init=False)
+
+    @property
+    def choice(self) -> Choice:
+        """What it is about at first."""
+        return self.choices[self.opened]
 
     @property
     def first(self) -> Step:
         """The step that is shown at first."""
-        return self.steps[self.chosen - 1]
+        return self.choice.steps[self.chosen - 1]
 
 
 Block = Table | Figure | Grid | Text | Items | Facts | Slider

@@ -29,14 +29,14 @@ def section(say: Texts, data: ReportData) -> Section:
 def _problems(say: Texts, report: UsabilityReport) -> Part:
     blocks: tuple[Block, ...] = (Text(say("data.clean"), "good"),)
     if report.problems:
-        head = tuple(say(f"data.{key}") for key in ("severity", "what", "where", "how_many", "remedy"))
+        head = tuple(say(f"data.{key}") for key in ("what", "severity", "where", "how_many", "remedy"))
         rows = []
         for problem in sorted(report.problems, key=lambda problem: _ORDER.index(problem.severity)):
             message, remedy, language = say.problem(problem)
             foreign = "" if language == say.language else language
             severity = Cell(say(f"data.{problem.severity}"), tone=_TONES[problem.severity])
             count = number(say.number(problem.count) if problem.count else "–")
-            rows.append((severity, Cell(message, language=foreign), Cell(problem.source or "–"), count, Cell(remedy, language=foreign)))
+            rows.append((Cell(message, language=foreign), severity, Cell(problem.source or "–"), count, Cell(remedy, language=foreign)))
         blocks = (Table(say("data.problems"), head, tuple(rows), hidden_caption=True),)
     return Part("data-problems", say("data.problems"), blocks)
 

@@ -13,6 +13,7 @@ from persopredict.errors import DataError, PersopredictError, Problem, Specifica
 from persopredict.findings import Findings, Noted
 from persopredict.hindsight import trend
 from persopredict.registry import Registry
+from persopredict.report.reach import Reach, reaches
 from persopredict.targets import Affinity, Target
 from persopredict.times import instant
 from persopredict.tracking import settled as settled_uri
@@ -57,6 +58,7 @@ class TargetReport:
     noted : what the job noted of it.
     spread : how the published probabilities lie.
     categories, category_count : of an affinity the categories that are published most, and how many there are.
+    reach : of these categories what their likeliest customers promise.
     trend : what came of earlier runs, oldest first.
     last_published, last_until : of a target that was skipped or failed, the run whose scores still hold, if there is one, and until when.
     """
@@ -77,6 +79,7 @@ class TargetReport:
     spread: Spread = field(default_factory=Spread)
     categories: tuple[PublishedCategory, ...] = ()
     category_count: int = 0
+    reach: tuple[Reach, ...] = ()
     trend: tuple[Settled, ...] = ()
     last_published: datetime | None = None
     last_until: datetime | None = None
@@ -213,6 +216,7 @@ class _Gathering:
             name, self.as_of, str(line["state"]), asked, _text(line["code"]), _text(line["reason"]), _text(line["run_id"]),
             _text(line["grade"]), _moment(line["scored_at"]), _moment(line["valid_until"]), _customers(line), model,
             Noted() if self.findings is None else self.findings.targets.get(name, Noted()), lies, found, count,
+            reaches(self.warehouse, name, self.as_of, [one.category for one in found]),
             trend(self.outcomes, name, self.as_of, RUNS_SHOWN), *((None, None) if published else self._last(name)),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from persopredict import charts
 from persopredict.ranking_results import HEADLINE, RankingEvaluation
 from persopredict.report.blocks import Block, Cell, Figure, Grid, Part, Table, Text, Tone
 from persopredict.report.drawing import bounded, figure, number
-from persopredict.report.quality import at_cutoffs, baseline
+from persopredict.report.quality import at_cutoffs, baseline, dated
 from persopredict.report.texts import Texts
 from persopredict.results import MODEL
 
@@ -102,7 +102,10 @@ def _calibration(say: Texts, evaluation: RankingEvaluation, id: str) -> Part:
     )  # fmt: skip
     table = Table(say("reliability.categories_title"), head, rows, hidden_caption=True)
     takers = [charts.Takers(category, expected, actual, chance) for category, _, expected, actual, chance in shown]
-    drawn = figure(f"{id}-takers", say("reliability.categories_title"), lambda words: charts.takers(takers, words=words), table, say)
+    drawn = figure(
+        f"{id}-takers", say("reliability.categories_title"), lambda words: charts.takers(takers, words=words), table, say,
+        note=say("reliability.takers_note"),
+    )  # fmt: skip
     if pooled.calibration_categories:
         text = say("reliability.categories_lead", gap=say.percent(pooled.calibration_gap, 1), count=pooled.calibration_categories)
     else:
@@ -132,6 +135,7 @@ def _stability(say: Texts, evaluation: RankingEvaluation, id: str) -> Part:
     table = Table(say("stability.title"), head, tuple(rows), hidden_caption=True)
     steps = [charts.Step(say.date(fold.cutoff), fold.model.all.ndcg_at_10, rows=fold.asked["all"].customers) for fold in folds]
     drawn = figure(
-        f"{id}-stability", say("stability.title"), lambda words: charts.trend(steps, measure="ndcg_at_10", words=words), table, say
-    )
+        f"{id}-stability", say("stability.title"),
+        lambda words: charts.trend(steps, measure="ndcg_at_10", words=dated(say, words)), table, say,
+    )  # fmt: skip
     return Part(f"{id}-stability", say("stability.heading"), (table,) if drawn is None else (drawn,), say("stability.lead"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Drivers that are named, and those whose shape is drawn.
 _SHOWN, _SHAPES = 10, 6
+#: A smaller effect would be written as none.
+_LEAST = 0.005
 
 
 def part(say: Texts, predictor: Predictor, id: str) -> Part:
@@ -75,8 +78,9 @@ class _Told:
         return f"{start if unit == its else first} – {last}"
 
 
-def _drivers(say: Texts, predictor: Predictor, found: tuple[Driver, ...], id: str) -> list[Block]:
+def _drivers(say: Texts, predictor: Predictor, known: tuple[Driver, ...], id: str) -> list[Block]:
     told, title = _Told.of(say, predictor), say("drivers.title")
+    found = tuple(driver for driver in known if driver.effect >= _LEAST) or known[:1]
     titles = [capital(told.title(driver.feature)) for driver in found]
     rows = (
         (Cell(name), number(say.number(driver.effect, 2)), Cell(say(f"drivers.{driver.direction}")))
@@ -95,16 +99,28 @@ def _drivers(say: Texts, predictor: Predictor, found: tuple[Driver, ...], id: st
 
 def _shape(say: Texts, told: _Told, driver: Driver, title: str, id: str) -> Figure | None:
     """How the score follows one driver; None where there are no two values to compare."""
-    if len(driver.bins) < 2:
+    bins = joined([charts.ShapeBin(_label(told, driver, one), one.contribution, one.share) for one in driver.bins])
+    if len(bins) < 2:
         return None
-    labels = [_label(told, driver, one) for one in driver.bins]
-    rows = (
-        (Cell(label or say("drivers.unknown")), number(say.number(one.contribution, 2)), number(say.percent(one.share)))
-        for label, one in zip(labels, driver.bins, strict=True)
-    )
-    table = Table(title, (say("drivers.value"), say("drivers.effect"), say("drivers.share")), tuple(rows), hidden_caption=True)
-    bins = [charts.ShapeBin(label, one.contribution, one.share) for label, one in zip(labels, driver.bins, strict=True)]
-    return figure(id, title, lambda words: charts.shape(bins, name=title, words=words), table, say, compact=True)
+    rows = ((Cell(one.label or say("drivers.unknown")), number(say.number(one.effect, 2)), number(say.percent(one.share))) for one in bins)
+    pairs = isinstance(told.target, Affinity)
+    head = (say("drivers.value"), say("drivers.effect"), say("drivers.pairs" if pairs else "drivers.share"))
+    table = Table(title, head, tuple(rows), hidden_caption=True)
+    own = {"shape.rows": say("drivers.pairs_rows"), "shape.share": say("drivers.pairs_share")} if pairs else {}
+    return figure(id, title, lambda words: charts.shape(bins, name=title, words=replace(words, texts=own)), table, say, compact=True)
+
+
+def joined(bins: list[charts.ShapeBin]) -> list[charts.ShapeBin]:
+    """Neighbours whose values read the same become one: their shares together, their effects by share."""
+    found: list[charts.ShapeBin] = []
+    for one in bins:
+        if found and found[-1].label == one.label:
+            last = found.pop()
+            share = last.share + one.share
+            effect = (last.effect * last.share + one.effect * one.share) / share if share else one.effect
+            one = charts.ShapeBin(one.label, effect, share)
+        found.append(one)
+    return found
 
 
 def _label(told: _Told, driver: Driver, one: Bin) -> str:

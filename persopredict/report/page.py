@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from persopredict.errors import Problem
 from persopredict.ranking_results import RankingEvaluation
-from persopredict.report import audiences, dataset, lists, moving, quality, serving
+from persopredict.report import audiences, category_audiences, dataset, lists, moving, quality, serving
 from persopredict.report.asked import Asked
 from persopredict.report.blocks import Badge, Block, Card, Cell, Page, Part, Section, Text, Tone
 from persopredict.report.gathering import ReportData, TargetReport
@@ -91,16 +91,9 @@ class _Told:
             return Cell(say("grade.B_meaning" if evaluation.grade == "B" else "grade.A_meaning"))
         audience = evaluation.audience(share=audiences.CHOSEN / 100, of=self.target.scored)
         shown = audiences.step(say, self.asked, audience, audiences.CHOSEN)
-        return Cell(
-            say(
-                "advice.audience",
-                share=shown.share,
-                size=shown.size,
-                expected=shown.expected,
-                lift=shown.lift,
-                outcome=self.asked.outcome(),
-            )
-        )
+        values = {"share": shown.share, "size": shown.size, "expected": shown.expected, "lift": shown.lift}
+        said = say("advice.audience", outcome=self.asked.outcome(), **values)
+        return Cell(f"{said} {shown.note}".strip())
 
     def _warnings(self) -> list[str]:
         found = []
@@ -109,6 +102,10 @@ class _Told:
         if getattr(self.evaluation, "suspected", ()):
             found.append(self.say("advice.suspected"))
         return found
+
+    def _weak(self) -> list[str]:
+        """Of a model that serves though it is not shown to be better, that it isn't, before anybody reads whom to contact."""
+        return [self._advice().text] if self.published and getattr(self.evaluation, "grade", "") == "C" else []
 
     def _counts(self) -> list[str]:
         say, target = self.say, self.target
@@ -135,7 +132,7 @@ class _Told:
         )
         return Section(
             self.id, self.asked.title, tuple(parts), self.asked.question, self.target.name, self.badge(),
-            (*self.asked.conditions, *self._counts()), tuple(Text(text, "warning") for text in self._warnings()),
+            (*self.asked.conditions, *self._counts()), tuple(Text(text, "warning") for text in [*self._warnings(), *self._weak()]),
         )  # fmt: skip
 
     def _parts(self) -> list[Part]:
@@ -144,7 +141,8 @@ class _Told:
         if isinstance(evaluation, Evaluation):
             parts += [audiences.part(say, self.asked, evaluation, target.scored, id), *quality.parts(say, evaluation, id)]
         elif isinstance(evaluation, RankingEvaluation):
-            parts += [serving.categories(say, target, id), *lists.parts(say, evaluation, id)]
+            listed, reached = serving.categories(say, target, id), category_audiences.part(say, target, evaluation, id)
+            parts += [listed, reached, *lists.parts(say, evaluation, id)]
         else:
             parts.append(serving.categories(say, target, id))
         if target.model is not None and target.model.predictor is not None:

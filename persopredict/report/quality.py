@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
 
 from persopredict import charts
@@ -122,10 +123,12 @@ def _reliability(say: Texts, evaluation: Evaluation, id: str) -> Part:
     )  # fmt: skip
     table = Table(say("reliability.title"), tuple(say(name) for name in names), tuple(rows), hidden_caption=True)
     drawn = figure(f"{id}-reliability", say("reliability.title"), lambda words: charts.reliability(bins, words=words), table, say)
-    text = say(
-        "reliability.lead", holds=sum(found.holds for found in bins), bins=len(bins), ece=say.percent(pooled.model.ece, 1),
-        chance=say.percent(pooled.model.ece_chance_p95, 1),
+    model = pooled.model
+    gap = say(
+        "reliability.off" if model.ece > model.ece_chance_p95 else "reliability.fine",
+        ece=say.percent(model.ece, 1), chance=say.percent(model.ece_chance_p95, 1),
     )  # fmt: skip
+    text = f"{say('reliability.lead', holds=sum(found.holds for found in bins), bins=len(bins))} {gap}"
     return Part(f"{id}-reliability", say("reliability.heading"), () if drawn is None else (drawn,), text)
 
 
@@ -158,8 +161,16 @@ def _stability(say: Texts, evaluation: Evaluation, id: str) -> Part:
         charts.Step(say.date(fold.cutoff), step.value, step.lower, step.upper, step.rows)
         for fold, step in zip(folds, charts.steps(folds), strict=True)
     ]
-    drawn = figure(f"{id}-stability", say("stability.title"), lambda words: charts.trend(found, measure="auc", words=words), table, say)
+    drawn = figure(
+        f"{id}-stability", say("stability.title"), lambda words: charts.trend(found, measure="auc", words=dated(say, words)), table, say
+    )
     return Part(f"{id}-stability", say("stability.heading"), (table,) if drawn is None else (drawn,), say("stability.lead"))
+
+
+def dated(say: Texts, words: charts.Words) -> charts.Words:
+    """A chart's words, its axis of test cutoffs named as the page names it."""
+    name = say("stability.cutoff")
+    return replace(words, texts={**words.texts, "trend.x": name[:1].lower() + name[1:]})
 
 
 def calibration(say: Texts, choice: Choice | None) -> str:

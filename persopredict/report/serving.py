@@ -38,7 +38,7 @@ def run(say: Texts, told: TargetReport, id: str) -> Part:
     else:
         blocks.append(Text(say("run.nobody"), "note"))
     blocks.append(_asked(say, told))
-    notes = tuple(Cell(note, language="" if say.english else "en") for note in told.noted.notes)
+    notes = tuple(Cell(sentence(note), language="" if say.english else "en") for note in told.noted.notes)
     blocks += [Items(say("run.notes"), notes)] if notes else []
     return Part(
         f"{id}-run", say("run.heading"), tuple(blocks), say("run.valid", date=say.date(told.valid_until)) if told.valid_until else ""
@@ -101,7 +101,8 @@ def came(say: Texts, told: TargetReport, id: str) -> Part:
     table = Table(say("came.title"), head, tuple(rows), hidden_caption=True)
     drawn = figure(f"{id}-outcomes", say("came.title"), lambda words: charts.outcomes(told.trend, when=say.date, words=words), table, say)
     verdict = Text(newest(say, told), "bad" if told.trend[-1].surprise else "good")
-    return Part(f"{id}-came", heading, (verdict, table if drawn is None else drawn), say("came.lead"))
+    lead = f"{say('came.lead')} {say('came.pairs')}" if isinstance(told.target, Affinity) else say("came.lead")
+    return Part(f"{id}-came", heading, (verdict, table if drawn is None else drawn), lead)
 
 
 def newest(say: Texts, told: TargetReport) -> str:

@@ -82,8 +82,13 @@ def _sliders(parts: Sequence[Part]) -> list[Slider]:
 
 
 def _steps(slider: Slider) -> dict[str, Any]:
-    names = ("share", "size", "expected", "precision", "interval", "lift", "gain", "said")
-    return {"charts": slider.charts, "steps": [[getattr(step, name) for name in names] for step in slider.steps]}
+    """What the page's script shows: of each choice the texts of its steps, in the order in which the script knows them."""
+    names = ("share", "size", "expected", "precision", "interval", "lift", "gain", "note", "said")
+    choices = [
+        {"of": choice.of, "about": choice.note, "steps": [[getattr(step, name) for name in names] for step in choice.steps]}
+        for choice in slider.choices
+    ]
+    return {"charts": slider.charts, "choices": choices}
 
 
 @cache

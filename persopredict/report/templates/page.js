@@ -54,14 +54,21 @@
   else addEventListener("load", drawAll);
 
   for (const panel of document.querySelectorAll("[data-slider]")) {
-    const { charts, steps } = content.sliders[panel.id];
+    const { charts, choices } = content.sliders[panel.id];
     const range = panel.querySelector("input");
-    const names = ["share", "size", "expected", "precision", "interval", "lift", "gain"];
+    const choice = panel.querySelector("select");
+    const names = ["share", "size", "expected", "precision", "interval", "lift", "gain", "note"];
+    const say = (name, text) => {
+      for (const output of panel.querySelectorAll(`[data-output="${name}"]`)) {
+        if (output.textContent !== text) output.textContent = text;
+      }
+    };
     const show = () => {
+      const { of, about, steps } = choices[choice?.value ?? 0];
       const step = steps[range.value - 1];
-      names.forEach((name, at) => {
-        for (const output of panel.querySelectorAll(`[data-output="${name}"]`)) output.textContent = step[at];
-      });
+      names.forEach((name, at) => say(name, step[at]));
+      say("of", of);
+      say("about", about);
       range.setAttribute("aria-valuetext", step[names.length]);
       range.style.setProperty("--filled", `${(100 * (range.value - range.min)) / (range.max - range.min)}%`);
       for (const id of charts) {
@@ -70,6 +77,7 @@
       }
     };
     range.addEventListener("input", show);
+    choice?.addEventListener("input", show);
     show();
   }
 

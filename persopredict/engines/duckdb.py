@@ -91,7 +91,8 @@ class DuckDBEngine(Engine):
     def _query(self, text: str, link: Any, name: str) -> duckdb.DuckDBPyRelation:
         if link is None:
             if _is_path(text):
-                remedy = "give a Parquet or CSV file or a glob like 'events/*.parquet'; a table or query needs engine="
+                remedy = "give a Parquet or CSV file or a glob, like 'events/*.parquet' or, of folders, 'events/**/*.parquet'"
+                remedy += "; a table or query needs engine="
                 problem = Problem("no_source", "this is neither a Parquet or CSV file nor a query", remedy=remedy, source=text)
                 raise DataError("a source can't be read", [problem])
             return self._refusable("the query", lambda: _selected(self._connection, text), text, self._connection)

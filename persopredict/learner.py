@@ -172,12 +172,19 @@ class EstimatorScorer:
         self.kind = type(estimator).__name__
 
     def logits(self, X: NDArray[np.floating]) -> Floats:
-        """The log-odds of `predict_proba`, kept finite."""
+        """The log-odds of `predict_proba`, kept finite; raises `SpecificationError` where it gives no probabilities of two classes."""
         from persopredict.calibration import logit
 
         if not len(X):
             return np.zeros(0)
-        return logit(np.clip(np.asarray(self.estimator.predict_proba(X), dtype=np.float64)[:, 1], 1e-9, 1 - 1e-9))
+        found = np.asarray(self.estimator.predict_proba(X), dtype=np.float64)
+        if found.shape != (len(X), 2) or not ((found >= 0) & (found <= 1)).all():
+            text = f"predict_proba of {self.kind} gave an array of shape {found.shape} for {len(X):,} rows"
+            if found.shape == (len(X), 2):
+                text = f"predict_proba of {self.kind} gave values that are not between 0 and 1"
+            remedy = "give a classifier that gives each row the probabilities of 0 and 1"
+            raise SpecificationError("the estimator can't be used", [Problem("bad_probabilities", text, remedy=remedy)])
+        return logit(np.clip(found[:, 1], 1e-9, 1 - 1e-9))
 
     def to_dict(self) -> dict[str, Any]:
         """Refused: whatever a user gives is in memory alone."""
@@ -264,7 +271,7 @@ def fit(
     except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
         text = f"{type(estimator).__name__} refused {len(y):,} snapshots of {len(names)} features"
         remedy = "mend its parameters"
-        if np.isnan(X).any():
+        if np.isnan(X).any() and not isinstance(fresh, lgb.LGBMClassifier):
             remedy = "features hold nulls: put an imputer before it, or give them a fallback"
         if weighed and "sample_weight" in str(error):
             remedy = "rows are drawn from many and weighted: give a classifier whose fit takes sample_weight"

@@ -29,7 +29,7 @@ from persopredict.learner import Scorer
 from persopredict.metrics import log_loss
 from persopredict.progress import track
 from persopredict.snapshots import snapshots
-from persopredict.targets import Target
+from persopredict.targets import Churn, Target
 from persopredict.times import on_the_clock
 from persopredict.usability import MIN_POSITIVES
 from persopredict.validation import ForwardSplit
@@ -191,10 +191,18 @@ class Training:
         for code, count, what in (("too_few_positives", positives, "with"), ("too_few_negatives", total - positives, "without")):
             if total and count < MIN_POSITIVES:
                 text = f"{count} of {total:,} labelled snapshots are {what} the outcome, {MIN_POSITIVES} are the least to validate"
-                problems.append(Problem(code, text, count=count, remedy="lengthen the horizon, or wait for more history"))
+                problems.append(Problem(code, text, count=count, remedy=self._more(code, count)))
         if problems:
             raise too_little(self.target, problems)
         return rows
+
+    def _more(self, code: str, count: int) -> str:
+        """How more rows would get a label that too few have: the longer a horizon, the fewer stay away."""
+        stays = isinstance(self.target, Churn)
+        if stays and code == "too_few_negatives" and not count:
+            return "nobody came back: of an event that happens once, ask for a conversion; of contracts, for a cancellation"
+        way = "lengthen" if (code == "too_few_positives") != stays else "shorten"
+        return f"{way} the horizon, or wait for more history"
 
     def taught(self, rows: Labelled) -> Taught:
         """Labelled rows as something to learn from."""

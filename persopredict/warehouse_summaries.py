@@ -5,15 +5,19 @@ A report tells of a run with these alone: no customer's row leaves the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlglot import exp
 
 from persopredict.warehouse import Warehouse
 from persopredict.warehouse_tables import ATTRIBUTES, column
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Classes of probabilities: equally wide on a square-root scale, so that small ones are told apart.
 CLASSES = 2000
@@ -53,14 +57,24 @@ class PublishedCategory:
 
 def spread(warehouse: Warehouse, target: str, as_of: datetime) -> Spread:
     """How the published probabilities of a target lie; of an affinity those of pairs."""
-    root = exp.Mul(this=exp.func("SQRT", column("probability")), expression=exp.Literal.number(CLASSES))
-    place = exp.func("LEAST", exp.cast(exp.func("FLOOR", root), "BIGINT"), exp.Literal.number(CLASSES - 1))
-    query = _rows(target, as_of, place.as_("place"), _count().as_("count")).where(column("probability").is_(exp.null()).not_())
-    found = warehouse.sql(query.group_by(exp.Literal.number(1)).order_by(exp.Literal.number(1)).sql("duckdb"))
-    if found.empty:
-        return Spread()
-    middles = ((found["place"].to_numpy(np.float64) + 0.5) / CLASSES) ** 2
-    return Spread(tuple(middles.tolist()), tuple(int(count) for count in found["count"]))
+    query = _rows(target, as_of, _place().as_("place"), _count().as_("count")).where(column("probability").is_(exp.null()).not_())
+    return _spread(warehouse.sql(query.group_by(exp.Literal.number(1)).order_by(exp.Literal.number(1)).sql("duckdb")))
+
+
+def spreads_of_categories(warehouse: Warehouse, target: str, as_of: datetime, categories: Sequence[str]) -> dict[str, tuple[Spread, float]]:
+    """Of an affinity's run, for each of these categories that is published: how its published probabilities lie, and the mean probability
+    of all who were asked for it (nan where no index was published).
+    """
+    if not categories:
+        return {}
+    ratio = exp.Div(this=column("probability"), expression=exp.func("NULLIF", column("affinity_index"), exp.Literal.number(0)))
+    # Rounding alone makes the averages of a category's rows differ.
+    average = exp.Min(this=ratio).as_("average")
+    query = _rows(target, as_of, column("category"), _place().as_("place"), _count().as_("count"), average)
+    query = query.where(exp.In(this=column("category"), expressions=[exp.Literal.string(name) for name in categories]))
+    query = query.where(column("probability").is_(exp.null()).not_()).group_by(exp.Literal.number(1), exp.Literal.number(2))
+    found = warehouse.sql(query.order_by(exp.Literal.number(1), exp.Literal.number(2)).sql("duckdb"))
+    return {str(name): (_spread(mine), float(mine["average"].min())) for name, mine in found.groupby("category")}
 
 
 def published_categories(warehouse: Warehouse, target: str, as_of: datetime, most: int) -> tuple[tuple[PublishedCategory, ...], int]:
@@ -87,6 +101,18 @@ def _rows(target: str, as_of: datetime, *columns: exp.Expr) -> exp.Select:
     moment: Any = exp.cast(exp.Literal.string(as_of.isoformat()), "TIMESTAMPTZ")
     mine = exp.EQ(this=column("target"), expression=exp.Literal.string(target)), exp.EQ(this=column("as_of"), expression=moment)
     return exp.select(*columns).from_(ATTRIBUTES).where(*mine)
+
+
+def _place() -> exp.Expr:
+    """The number of a probability's class."""
+    root = exp.Mul(this=exp.func("SQRT", column("probability")), expression=exp.Literal.number(CLASSES))
+    return exp.func("LEAST", exp.cast(exp.func("FLOOR", root), "BIGINT"), exp.Literal.number(CLASSES - 1))
+
+
+def _spread(found: pd.DataFrame) -> Spread:
+    """Classes and how many each holds."""
+    middles = ((found["place"].to_numpy(np.float64) + 0.5) / CLASSES) ** 2
+    return Spread(tuple(middles.tolist()), tuple(int(count) for count in found["count"]))
 
 
 def _count() -> exp.Expr:

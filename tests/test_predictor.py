@@ -621,3 +621,40 @@ def test_what_is_no_log_no_wording_and_no_number_of_customers_is_refused(churn):
     for size in (2.5, "x", True):
         with pytest.raises(SpecificationError, match="audience_not_a_number"):
             fitted.evaluation_.audience(size)
+
+
+class _Odd(LogisticRegression):
+    """A classifier whose probabilities are none."""
+
+    def __init__(self, how="one"):
+        super().__init__()
+        self.how = how
+
+    def predict_proba(self, X):
+        found = super().predict_proba(X)
+        return {"one": found[:, 1:], "few": found[1:], "three": found[:, [0, 1, 1]], "large": found * 2, "nan": found * np.nan}[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("one", r"shape \(\d+, 1\)"), ("few", "for "), ("three", r", 3\)"), ("large", "not between 0 and 1"), ("nan", "not between 0 and 1")],
+)
+def test_an_estimator_whose_probabilities_are_none_is_refused(how, said):
+    features = (Feature("count", window="28d", fallback=0),)
+    with pytest.raises(SpecificationError, match=said) as caught:
+        Predictor(made.CHURN, features=features, estimator=_Odd(how)).fit(made.events())
+    assert [problem.code for problem in caught.value.problems] == ["bad_probabilities"]
+
+
+def test_the_remedy_for_too_few_of_a_label_points_the_right_way():
+    once = pd.DataFrame({"customer_id": range(400), "event": "signup"})
+    once["event_at"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(once["customer_id"] // 4, "D")
+    log = EventLog(once, observed=("2024-01-01", "2024-04-10"))
+    with pytest.raises(TooLittleDataError, match="nobody came back: of an event that happens once, ask for a conversion"):
+        Predictor(Churn("signup", "7d", active_within=None)).fit(log)
+    daily = pd.DataFrame([(who, day) for who in range(60) for day in range(80)], columns=["customer_id", "day"]).assign(event="visit")
+    daily["event_at"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(daily["day"], "D")
+    with pytest.raises(TooLittleDataError, match="shorten the horizon"):
+        Predictor(Churn("visit", "7d")).fit(EventLog(daily))
+    with pytest.raises(TooLittleDataError, match="shorten the horizon"):
+        Predictor(Conversion("visit", "7d")).fit(EventLog(daily))

@@ -1,7 +1,4 @@
-"""How far a category reaches: what its likeliest customers promise, of those in whose published lists it stands.
-
-Counted in the warehouse, as `warehouse_summaries` does: no customer's row leaves the file.
-"""
+"""How far a category reaches: what its likeliest customers promise, of those in whose published lists it stands."""
 
 from __future__ import annotations
 
@@ -9,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from sqlglot import exp
 
 from persopredict.warehouse import Warehouse
-from persopredict.warehouse_summaries import CLASSES, Spread
-from persopredict.warehouse_tables import ATTRIBUTES, column
+from persopredict.warehouse_summaries import Spread, spreads_of_categories
 
 _NAN = float("nan")
 
@@ -78,27 +72,5 @@ class Reach:
 
 def reaches(warehouse: Warehouse, target: str, as_of: datetime, categories: Sequence[str]) -> tuple[Reach, ...]:
     """Of an affinity's published run the reach of some categories, in the order given; those that are not in it are left out."""
-    if not categories:
-        return ()
-    root = exp.Mul(this=exp.func("SQRT", column("probability")), expression=exp.Literal.number(CLASSES))
-    place = exp.func("LEAST", exp.cast(exp.func("FLOOR", root), "BIGINT"), exp.Literal.number(CLASSES - 1))
-    moment: Any = exp.cast(exp.Literal.string(as_of.isoformat()), "TIMESTAMPTZ")
-    ratio = exp.Div(this=column("probability"), expression=exp.func("NULLIF", column("affinity_index"), exp.Literal.number(0)))
-    query = (
-        exp.select(column("category"), place.as_("place"), exp.Count(this=exp.Star()).as_("count"), exp.Min(this=ratio).as_("average"))
-        .from_(ATTRIBUTES)
-        .where(exp.EQ(this=column("target"), expression=exp.Literal.string(target)), exp.EQ(this=column("as_of"), expression=moment))
-        .where(exp.In(this=column("category"), expressions=[exp.Literal.string(name) for name in categories]))
-        .where(column("probability").is_(exp.null()).not_())
-        .group_by(exp.Literal.number(1), exp.Literal.number(2))
-        .order_by(exp.Literal.number(1), exp.Literal.number(2))
-    )
-    found = warehouse.sql(query.sql("duckdb"))
-    return tuple(_reach(name, mine) for name in categories if len(mine := found[found["category"] == name]))
-
-
-def _reach(category: str, classes: Any) -> Reach:
-    middles = ((classes["place"].to_numpy(np.float64) + 0.5) / CLASSES) ** 2
-    # Rounding alone makes the averages of a category's rows differ.
-    average = float(classes["average"].min())
-    return Reach(category, average, Spread(tuple(middles.tolist()), tuple(int(count) for count in classes["count"])))
+    found = spreads_of_categories(warehouse, target, as_of, categories)
+    return tuple(Reach(name, found[name][1], found[name][0]) for name in categories if name in found)

@@ -112,8 +112,8 @@ class OutOfTime:
     baselines: dict[str, Floats]
     train_rows: int
     train_positives: int
-    share: float
     known: Labelled | None = None
+    share: float = 1.0
 
     def scores(self, kind: str, rows: Labelled | None = None) -> tuple[Floats, NDArray[np.int8]]:
         """Logits and labels of those who have a label, today or according to `rows` of the same customers."""
@@ -246,7 +246,7 @@ class Training:
         without = Labelled(asked.customer_id, asked.cutoff, asked.X[:, :0], asked.y)
         baselines = lesson.rivals.predict(asked.X, lesson.names)
         trained = len(taught.y), taught.positives
-        return OutOfTime(on_the_clock(cutoff, self.events.zone), without, logits, baselines, *trained, self.share, known)
+        return OutOfTime(on_the_clock(cutoff, self.events.zone), without, logits, baselines, *trained, known, self.share)
 
     def tested(self, tests: Sequence[OutOfTime]) -> Tested:
         """Each test by the kind, and with the calibration, that the tests before it had taught at its cutoff; and what is shipped."""

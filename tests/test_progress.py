@@ -6,6 +6,7 @@ import _thread
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -164,7 +165,15 @@ def test_work_does_not_mind_if_it_can_t_be_drawn(canvases, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_ctrl_c_while_the_line_is_taken_away_takes_it_away_and_the_next_is_drawn(canvases, monkeypatch):
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, also where what started the tests had it ignored, as shells do in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_the_line_is_taken_away_takes_it_away_and_the_next_is_drawn(canvases, monkeypatch, heard):
     cleared = Canvas.clear
 
     def slowly(canvas):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from persopredict.threads import one_thread
+
 Floats = NDArray[np.float64]
 
 #: A curve never turns the order of customers round, and never flattens two of them into a tie.
@@ -21,6 +23,7 @@ _MOST_ROWS = 20_000
 _CELLS_PER_LOGIT = 1024
 
 
+@one_thread
 def fit_slopes(parts: Floats, y: Floats, weight: Floats, *, level: bool) -> tuple[Floats, float]:
     """Slopes and level of the highest penalised likelihood of sigmoid(parts @ slopes + level).
 

@@ -18,6 +18,7 @@ from persopredict.baselines import BaseRate, BestRule
 from persopredict.calibration import logit, sigmoid
 from persopredict.draws import lowest, snapshot_hashes
 from persopredict.errors import SpecificationError
+from persopredict.threads import one_thread
 
 Floats = NDArray[np.float64]
 
@@ -141,6 +142,7 @@ def rule(best: BestRule, X: NDArray[np.floating], names: Sequence[str]) -> Score
     return _centred("rule", names, 0.0, [said], X)
 
 
+@one_thread
 def fit_logistic(
     X: NDArray[np.floating],
     y: NDArray[np.int8],

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_limits
 
 from persopredict import kinds, scorecard
 from persopredict.baselines import BestRule
@@ -19,6 +20,7 @@ from persopredict.events import EventLog
 from persopredict.features.spec import Feature
 from persopredict.kinds import Rhythm, Rivals, Taught
 from persopredict.metrics import auc, brier_skill
+from persopredict.penalised import fit_slopes
 from persopredict.predictor import Predictor
 from persopredict.scorecard import Scorecard, Term, fit_logistic
 from persopredict.scoring_model import Scorer
@@ -325,3 +327,16 @@ def test_a_small_log_is_answered_kept_and_explained_by_whatever_says_most(tmp_pa
         story = fitted.explain(events, asked["customer_id"].iloc[0]).to_frame()
         logit = fitted.scorer_.logits(story.set_index("feature").loc[list(fitted.model_.inputs), "value"].to_numpy()[None])
         assert story["contribution"].sum() + story.attrs["base"] == pytest.approx(logit[0])
+
+
+def test_a_regression_and_a_calibration_are_the_same_to_the_last_digit_whatever_the_threads():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6_000, 40)).cumsum(axis=1)
+    y = (rng.random(6_000) < sigmoid(X[:, 3] - X[:, 5])).astype(np.int8)
+    found = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads):
+            card = fit_logistic(X, y, [f"x{place}" for place in range(40)], customer=np.arange(6_000), cutoff=np.zeros(6_000, np.int64))
+            slopes = fit_slopes(X[:, :3], y.astype(float), np.ones(6_000), level=True)
+        found.append((card.to_dict(), slopes[0].tolist(), slopes[1]))
+    assert found[0] == found[1] == found[2]

@@ -7,17 +7,16 @@ customer's own pairs give a score for every category.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from persopredict.affinity.pairs import FAST, HALF_LIVES, OCCASIONS, QUARTER, SLOW, SPANS, TENURE, State, within
+from persopredict.threads import one_thread
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,8 +50,6 @@ RATES = (
     "repeat_rate",
 )
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Input = Literal["taken", "own"]
 
 
@@ -77,17 +74,6 @@ REGRESSIONS = (
     Regression("corrected_by_own", "own", True, 4, 0.05),
 )
 SCORES = (GOES_TOGETHER, *(regression.name for regression in REGRESSIONS))
-
-
-def _one_thread(call: Callable[P, R]) -> Callable[P, R]:
-    """Products of matrices on one thread: how BLAS shares one out decides its last digits (law 7)."""
-
-    @wraps(call)
-    def limited(*args: P.args, **named: P.kwargs) -> R:
-        with threadpool_limits(1, "blas"):
-            return call(*args, **named)
-
-    return limited
 
 
 def expected_trips(state: State, customers: NDArray[Any]) -> Floats:
@@ -412,7 +398,7 @@ class Population:
     weights: Mapping[str, Floats]
 
     @classmethod
-    @_one_thread
+    @one_thread
     def of(
         cls,
         states: Sequence[State],
@@ -441,7 +427,7 @@ class Population:
         """How many categories the log has."""
         return len(self.takers)
 
-    @_one_thread
+    @one_thread
     def scores(self, block: Block, names: Sequence[str] = SCORES) -> dict[str, Floats]:
         """By name, the scores of customers for the categories of the matrices; `block` is theirs, with `columns` as columns.
 
